@@ -1,0 +1,31 @@
+//! scutwork runs background jobs as sandboxed WebAssembly plugins, on RabbitMQ or an embedded queue.
+//!
+//! This page is the map. A message becomes a settled task along one line:
+//!
+//! ```text
+//! Broker -- Delivery --> Task::decode --> Registry --> Sandbox::run --> Outcome --> RetryPolicy::settle --> Settlement --> Broker
+//! ```
+//!
+//! - [`name`]: the names that cross a boundary, checked once.
+//! - [`units`]: sizes and durations as people write them.
+//! - [`broker`]: the contract with brokers, and the brokers themselves behind it.
+//! - [`task`]: a message decoded and checked.
+//! - [`plugin`]: a plugin with its manifest, and the registry of those that serve.
+//! - [`sandbox`]: one fresh, limited instance for every run.
+//! - [`outcome`]: what a run meant.
+//! - [`settlement`]: what the broker is told; the one place that decides between retry and dead letter.
+//! - [`event`]: what observers see.
+//!
+//! What holds between them, and a test in `tests/tidy.rs` keeps: `broker` never reaches `sandbox` or
+//! `plugin`, nor they it; lapin is named only in `broker::rabbitmq`, the database only in
+//! `broker::sqlite`, wasmtime only under `plugin` and `sandbox`.
+
+pub mod broker;
+pub mod event;
+pub mod name;
+pub mod outcome;
+pub mod plugin;
+pub mod sandbox;
+pub mod settlement;
+pub mod task;
+pub mod units;

@@ -1,0 +1,1 @@
+//! Plugin: a compiled component with its manifest and digest, immutable.

@@ -1,0 +1,1 @@
+//! What every broker promises, tested on each of them.

@@ -1,0 +1,1 @@
+//! The commands as a user types them: what they print and how they exit.

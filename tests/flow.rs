@@ -1,0 +1,1 @@
+//! From delivery to settlement: the whole worker on a real queue.

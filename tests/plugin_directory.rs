@@ -1,0 +1,1 @@
+//! Plugins that appear, change, break and go while a worker runs.

@@ -1,0 +1,1 @@
+//! One run: outcomes, limits and neighbours.

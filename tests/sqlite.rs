@@ -1,0 +1,1 @@
+//! What only the embedded queue can do or get wrong.

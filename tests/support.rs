@@ -1,0 +1,1 @@
+//! What tests share: folders, nodes, built plugins, and waiting for events.

@@ -1,0 +1,1 @@
+//! The house: the directions between modules hold.

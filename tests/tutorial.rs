@@ -1,0 +1,1 @@
+//! RabbitMQ's own tutorial programs, served unchanged.
