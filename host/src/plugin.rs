@@ -1,1 +1,3 @@
 //! Plugin: a compiled component with its manifest and digest, immutable.
+
+pub mod embedded;
