@@ -1,3 +1,4 @@
 //! Plugin: a compiled component with its manifest and digest, immutable.
 
+pub mod embedded;
 pub mod manifest;
