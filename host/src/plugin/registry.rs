@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ pub struct Registry {
     rescan: Duration,
     /// What [`Registry::watch`] takes with it.
     idle: Mutex<Option<(Loader, Receiver<Wake>)>>,
-    workbench: Workbench,
+    wakes: SyncSender<Wake>,
 }
 
 /// A file that is not a plugin, for as long as it is not.
@@ -126,7 +126,7 @@ impl Registry {
             served,
             rescan: settings.rescan,
             idle: Mutex::new(Some((loader, wakes))),
-            workbench,
+            wakes: workbench.done,
         })
     }
 
@@ -161,7 +161,7 @@ impl Registry {
         let Some((loader, wakes)) = idle else {
             bail!("the plugin directory is watched already");
         };
-        Watch::start(loader, wakes, self.workbench.done.clone(), self.rescan)
+        Watch::start(loader, wakes, self.wakes.clone(), self.rescan)
             .context("no thread to watch the plugin directory could be started")
     }
 }
