@@ -63,9 +63,8 @@ pub(super) struct Ready {
 
 /// Why there is no plugin.
 pub(super) enum NotMade {
-    /// The files are others than those that were ordered.
-    Changed,
     Refused(Refusal),
+    /// Nobody waits for it.
     Withdrawn,
 }
 
@@ -75,8 +74,19 @@ pub(super) struct Refusal {
     /// The file, and the line where there is one.
     pub(super) file: String,
     pub(super) reason: String,
-    /// Of the content that was refused, where it was read: the same is told once.
-    pub(super) digest: Option<String>,
+    /// What was refused: the same is told once.
+    pub(super) fault: Fault,
+}
+
+/// Where the fault is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// In the file's kind or size; another file must come.
+    File,
+    /// In the content, named by its digest; another must come.
+    Content(String),
+    /// In the reading, and may pass without a change that anybody sees: a network, a lease.
+    Reading,
 }
 
 /// The threads that compile.
@@ -199,7 +209,7 @@ fn make(order: Order, workbench: &Workbench) -> Made {
                     "the compiler failed on it: {}",
                     panic_text(panicked.as_ref())
                 ),
-                digest: None,
+                fault: Fault::File,
             }))
         },
     );
@@ -249,7 +259,7 @@ impl Order {
                     NotMade::Refused(Refusal {
                         file,
                         reason: error.to_string(),
-                        digest: Some(digest.clone()),
+                        fault: Fault::Content(digest.clone()),
                     })
                 })?;
                 (prepared, begun.elapsed())
@@ -277,7 +287,7 @@ impl Order {
             NotMade::Refused(Refusal {
                 file,
                 reason,
-                digest: Some(sha256(&text)),
+                fault: Fault::Content(sha256(&text)),
             })
         };
         let text = std::str::from_utf8(&text).map_err(|_| {
@@ -300,13 +310,24 @@ fn sha256(bytes: &[u8]) -> String {
 /// Reads a whole file into memory. What is checked, hashed and compiled is these very bytes: the file
 /// may change under everybody's feet.
 fn read(path: &Path, expected: &Signature, max_size: u64) -> Result<Vec<u8>, NotMade> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => NotMade::Changed,
-        _ => NotMade::Refused(Refusal {
+    let refuse = |reason: String, fault| {
+        NotMade::Refused(Refusal {
             file: path.display().to_string(),
-            reason: format!("cannot be read: {error}; the worker's user needs read access"),
-            digest: None,
-        }),
+            reason,
+            fault,
+        })
+    };
+    let failed = |error: io::Error| {
+        refuse(
+            format!("cannot be read: {error}; the worker's user needs read access"),
+            Fault::Reading,
+        )
+    };
+    let changed = || {
+        refuse(
+            "it changes while it is read; it is loaded once it is whole".to_owned(),
+            Fault::Reading,
+        )
     };
     // It was a regular file when it was seen. Were it a named pipe by now, opening it must not wait.
     let mut file = OpenOptions::new()
@@ -318,7 +339,7 @@ fn read(path: &Path, expected: &Signature, max_size: u64) -> Result<Vec<u8>, Not
         Ok(Signature::of(&file.metadata().map_err(failed)?) == *expected)
     };
     if !is_expected(&file)? {
-        return Err(NotMade::Changed);
+        return Err(changed());
     }
     let mut content = Vec::new();
     (&mut file)
@@ -326,14 +347,13 @@ fn read(path: &Path, expected: &Signature, max_size: u64) -> Result<Vec<u8>, Not
         .read_to_end(&mut content)
         .map_err(failed)?;
     if content.len() as u64 > max_size {
-        return Err(NotMade::Refused(Refusal {
-            file: path.display().to_string(),
-            reason: format!("it is over the limit of {}", show_size(max_size)),
-            digest: None,
-        }));
+        return Err(refuse(
+            format!("it is over the limit of {}", show_size(max_size)),
+            Fault::File,
+        ));
     }
     if !is_expected(&file)? {
-        return Err(NotMade::Changed);
+        return Err(changed());
     }
     Ok(content)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::compile::{Claim, Compilers, Made, NotMade, Order, Ready, Refusal, Source};
+use super::compile::{Claim, Compilers, Fault, Made, NotMade, Order, Ready, Refusal, Source};
 use super::registry::{Refused, Served};
 use super::scan::{self, File, FileState, Files, Found};
 use super::{Origin, Plugin};
@@ -38,6 +38,9 @@ impl Patience {
         to_refuse: Duration::from_secs(1),
     };
 }
+
+/// How long to wait before a file that could not be read is read again.
+const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// A plugin that is part of the program.
 pub(super) type BuiltIn = (PluginName, &'static [u8]);
@@ -75,7 +78,9 @@ enum Stage {
     Ordered(Arc<Claim>),
     /// They are no plugin, and may still be written.
     Doubtful(Refusal),
-    /// They were loaded, or refused.
+    /// They were refused for what may pass, and are tried again then.
+    Failing { again: Instant },
+    /// They were loaded, or refused for good.
     Settled,
 }
 
@@ -124,7 +129,11 @@ impl Loader {
         };
         match &entry.stage {
             Stage::Ordered(claim) if Weak::ptr_eq(&made.claim, &Arc::downgrade(claim)) => {}
-            Stage::Ordered(_) | Stage::Fresh | Stage::Doubtful(_) | Stage::Settled => return,
+            Stage::Ordered(_)
+            | Stage::Fresh
+            | Stage::Doubtful(_)
+            | Stage::Failing { .. }
+            | Stage::Settled => return,
         }
         match made.result {
             Ok(ready) => {
@@ -133,18 +142,7 @@ impl Loader {
                 self.install(ready);
             }
             Err(NotMade::Refused(refusal)) => self.doubt(&made.name, refusal, now),
-            Err(NotMade::Changed) if self.patience.to_refuse.is_zero() => {
-                let refusal = Refusal {
-                    file: made.name.to_string(),
-                    reason: "it is being written; it is loaded once it is whole".to_owned(),
-                    digest: None,
-                };
-                self.doubt(&made.name, refusal, now);
-            }
-            Err(NotMade::Changed | NotMade::Withdrawn) => {
-                entry.stage = Stage::Fresh;
-                entry.since = now;
-            }
+            Err(NotMade::Withdrawn) => entry.stage = Stage::Fresh,
         }
     }
 
@@ -197,9 +195,14 @@ impl Loader {
             Stage::Fresh if quiet >= self.patience.to_load => self.decide(name, now),
             Stage::Doubtful(refusal) if quiet >= self.patience.to_refuse => {
                 let refusal = refusal.clone();
-                self.refuse(name, refusal);
+                self.refuse(name, refusal, now);
             }
-            Stage::Fresh | Stage::Doubtful(_) | Stage::Ordered(_) | Stage::Settled => {}
+            Stage::Failing { again } if now >= *again => self.decide(name, now),
+            Stage::Failing { .. }
+            | Stage::Fresh
+            | Stage::Doubtful(_)
+            | Stage::Ordered(_)
+            | Stage::Settled => {}
         }
     }
 
@@ -284,17 +287,22 @@ impl Loader {
             return;
         };
         if now.saturating_duration_since(entry.since) >= self.patience.to_refuse {
-            self.refuse(name, refusal);
+            self.refuse(name, refusal, now);
         } else {
             entry.stage = Stage::Doubtful(refusal);
         }
     }
 
-    fn refuse(&mut self, name: &PluginName, refusal: Refusal) {
+    fn refuse(&mut self, name: &PluginName, refusal: Refusal, now: Instant) {
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
-        entry.stage = Stage::Settled;
+        entry.stage = match refusal.fault {
+            Fault::Reading => Stage::Failing {
+                again: now + READ_AGAIN,
+            },
+            Fault::File | Fault::Content(_) => Stage::Settled,
+        };
         if entry.refusal.as_ref() == Some(&refusal) {
             return;
         }
@@ -369,13 +377,11 @@ impl Loader {
     }
 
     fn next_deadline(&self, now: Instant) -> Option<Duration> {
-        let entries = self.entries.values().filter_map(|entry| {
-            let patience = match entry.stage {
-                Stage::Fresh => self.patience.to_load,
-                Stage::Doubtful(_) => self.patience.to_refuse,
-                Stage::Ordered(_) | Stage::Settled => return None,
-            };
-            Some(entry.since + patience)
+        let entries = self.entries.values().filter_map(|entry| match entry.stage {
+            Stage::Fresh => Some(entry.since + self.patience.to_load),
+            Stage::Doubtful(_) => Some(entry.since + self.patience.to_refuse),
+            Stage::Failing { again } => Some(again),
+            Stage::Ordered(_) | Stage::Settled => None,
         });
         let trouble = self
             .trouble
@@ -400,6 +406,9 @@ fn refusal_of(path: &Path, reason: &str) -> Refusal {
     Refusal {
         file: path.display().to_string(),
         reason: reason.to_owned(),
-        digest: None,
+        fault: Fault::File,
     }
 }
+
+#[cfg(test)]
+mod tests;
