@@ -57,7 +57,7 @@ pub(super) struct Made {
 
 /// A plugin that can serve.
 pub(super) struct Ready {
-    pub(super) plugin: Plugin,
+    pub(super) plugin: Arc<Plugin>,
     pub(super) compiled_in: Duration,
 }
 
@@ -266,14 +266,14 @@ impl Order {
             }
         };
         Ok(Ready {
-            plugin: Plugin {
+            plugin: Arc::new(Plugin {
                 name: self.name,
                 digest,
                 size: wasm.len() as u64,
                 origin,
                 manifest,
                 prepared,
-            },
+            }),
             compiled_in,
         })
     }

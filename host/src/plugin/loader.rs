@@ -235,7 +235,7 @@ impl Loader {
     }
 
     fn install(&self, ready: Ready) {
-        let plugin = Arc::new(ready.plugin);
+        let plugin = ready.plugin;
         let name = plugin.name.clone();
         let before = self.served.load().get(&name);
         self.publish(|plugins| {
