@@ -39,7 +39,7 @@ const TEMPLATE: &str = r#"
   (type $failure (variant (case "retry" $retry) (case "reject" $reject)))
   (func $handle (param "task" $task) (result (result $output (error $failure)))
     (canon lift (core func $core "handle")
-      (memory $core "memory") (realloc (func $core "realloc"))))
+      (memory (core memory $core "memory")) (realloc (core func $core "realloc"))))
 
   ;; Types of an exported function have to be exported beside it, under their names.
   (component $named
