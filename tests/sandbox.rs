@@ -371,13 +371,28 @@ async fn the_ceiling_holds_and_says_so_whatever_a_jobs_own_limits_are() {
 
 #[tokio::test]
 async fn nothing_is_reached_that_nobody_granted() {
-    let finished = run_alone(embedded::nosy(), &task("nosy", ""), Limits::default()).await;
-    let output = done(finished.outcome);
-    assert_eq!(
-        std::str::from_utf8(&output.body).unwrap(),
-        "environment: 0\narguments: 0\nfiles: denied\ndirectory: denied\ntcp: denied\nudp: denied\n\
-         names: denied\nclock: true\nrandomness: true\n"
-    );
+    let sandbox = sandbox(1);
+    let nosy = sandbox.prepare(embedded::nosy()).unwrap();
+    let (notes, task) = (Notes::default(), task("nosy", ""));
+    let mut random = Vec::new();
+    for _ in 0..2 {
+        let finished = sandbox
+            .run(job(&nosy, &task), &notes.observers(), &Cancel::new())
+            .await;
+        let body = done(finished.outcome).body;
+        let report = std::str::from_utf8(&body).unwrap();
+        let (denied, number) = report.split_once("randomness: ").unwrap();
+        assert_eq!(
+            denied,
+            "environment: 0\narguments: 0\nfiles: denied\ndirectory: denied\ntcp: denied\n\
+             udp: denied\nnames: denied\nhttp: denied\nclock: true\n"
+        );
+        random.push(number.to_owned());
+    }
+    assert_ne!(random[0], random[1]);
+    let refused = "Warn request to https://localhost/ refused: \
+                   plugin `nosy` is granted no outgoing requests []";
+    assert_eq!(notes.taken(), [refused, refused]);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Tries to reach what nobody granted it, and tells what came of it: for trying out the sandbox.
 //!
 //! The payload does not matter. The output is a line of text for each try, such as
-//! `files: denied`; clocks and randomness are there for every plugin.
+//! `files: denied`. Clocks and randomness are there for every plugin.
 
 use std::collections::hash_map::RandomState;
 use std::fmt::Display;
@@ -11,8 +11,14 @@ use std::time::SystemTime;
 use std::{env, fs};
 
 use exports::scutwork::task::handler::{Failure, Guest, Output, Task};
+use wasi::http::outgoing_handler;
+use wasi::http::types::{ErrorCode, Fields, IncomingResponse, OutgoingRequest};
 
-wit_bindgen::generate!({ world: "plugin", path: "../../wit" });
+wit_bindgen::generate!({
+    world: "scutwork:nosy/nosy",
+    path: ["../../wit", "wit"],
+    generate_all,
+});
 
 struct Nosy;
 
@@ -28,8 +34,9 @@ impl Guest for Nosy {
             ("tcp", denied(TcpStream::connect("127.0.0.1:22"))),
             ("udp", denied(UdpSocket::bind("127.0.0.1:0"))),
             ("names", denied("localhost:80".to_socket_addrs())),
+            ("http", denied(request("localhost"))),
             ("clock", said(SystemTime::now() > SystemTime::UNIX_EPOCH)),
-            ("randomness", said(is_random())),
+            ("randomness", said(random())),
         ];
         let lines: String = tries
             .iter()
@@ -39,6 +46,21 @@ impl Guest for Nosy {
             content_type: Some("text/plain".into()),
             body: lines.into(),
         })
+    }
+}
+
+/// Sends a request, and waits for what comes of it.
+fn request(authority: &str) -> Result<IncomingResponse, ErrorCode> {
+    let request = OutgoingRequest::new(Fields::new());
+    request
+        .set_authority(Some(authority))
+        .and_then(|()| request.set_path_with_query(Some("/")))
+        .map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
+    let coming = outgoing_handler::handle(request, None)?;
+    coming.subscribe().block();
+    match coming.get() {
+        Some(Ok(came)) => came,
+        Some(Err(())) | None => Err(ErrorCode::HttpResponseIncomplete),
     }
 }
 
@@ -53,8 +75,7 @@ fn denied<T, E>(tried: Result<T, E>) -> String {
     }
 }
 
-/// Two hashers of one program are keyed alike only if there is nothing to key them with.
-fn is_random() -> bool {
-    let keys = RandomState::new().hash_one(0);
-    keys != 0
+/// A number that no two runs share: hashers are keyed with what the host calls random.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
 }
