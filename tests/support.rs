@@ -2,3 +2,4 @@
 
 pub(crate) mod rust_code;
 pub(crate) mod shelf;
+pub(crate) mod wat;

@@ -285,3 +285,100 @@ impl GuestRun {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::time::{ClockId, clock_gettime};
+
+    use super::*;
+
+    const RUNS: u32 = 20_000;
+
+    fn process_time() -> std::time::Duration {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
+    /// Prints what a run costs beside what wasmtime itself does for it; what is asserted is that
+    /// both do the work.
+    #[test]
+    fn a_run_costs_little_more_than_its_instance() {
+        let limits = Limits::default();
+        let settings = SandboxSettings {
+            slots: 16,
+            ceiling: Limits {
+                memory: 64 << 20,
+                ..Limits::CEILING
+            },
+            threads: 1,
+        };
+        let sandbox = Sandbox::new(&settings).unwrap();
+        let echo = include_bytes!(concat!(env!("OUT_DIR"), "/echo.wasm"));
+        let prepared = sandbox.prepare(echo).unwrap();
+        let task = Task {
+            id: crate::task::new_id(),
+            plugin: "echo".parse().unwrap(),
+            payload: bytes::Bytes::from_static(b"hello"),
+            content_type: None,
+            headers: Vec::new(),
+            attempt: 1,
+        };
+        let caller = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+
+        let began = process_time();
+        caller.block_on(async {
+            let voice = Voice::new(task.clone(), Observers::default(), Cancel::new());
+            let voice = Arc::new(voice);
+            for _ in 0..RUNS {
+                let mut store = Guest::store(&sandbox.engine, &voice, &limits);
+                let plugin = prepared.0.instantiate_async(&mut store).await.unwrap();
+                let handed = handler::Task {
+                    id: &task.id,
+                    plugin: "echo",
+                    payload: &task.payload,
+                    content_type: None,
+                    headers: &[],
+                    attempt: 1,
+                    max_attempts: 1,
+                    timeout_ms: 1,
+                };
+                let handler = plugin.scutwork_task_handler();
+                let output = handler
+                    .call_handle(&mut store, handed)
+                    .await
+                    .unwrap()
+                    .unwrap();
+                assert_eq!(output.body, b"hello");
+            }
+        });
+        let bare = (process_time() - began) / RUNS;
+
+        let cost = |at_once: u32| {
+            let began = process_time();
+            caller.block_on(async {
+                for _ in 0..RUNS / at_once {
+                    let (observers, cancel) = (Observers::default(), Cancel::new());
+                    let runs = (0..at_once).map(|_| {
+                        let job = Job {
+                            prepared: &prepared,
+                            task: &task,
+                            limits,
+                            max_attempts: 1,
+                        };
+                        sandbox.run(job, &observers, &cancel)
+                    });
+                    for finished in futures_util::future::join_all(runs).await {
+                        assert!(matches!(finished.outcome, Outcome::Done(_)));
+                    }
+                }
+            });
+            (process_time() - began) / RUNS
+        };
+        let (single, many) = (cost(1), cost(16));
+        eprintln!(
+            "a no-op run: {bare:?} in wasmtime alone, {single:?} one by one, {many:?} sixteen at once"
+        );
+    }
+}

@@ -29,3 +29,8 @@ pub fn endless() -> &'static [u8] {
 pub fn glutton() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/glutton.wasm"))
 }
+
+/// Tries to reach what nobody granted it, and tells what came of it.
+pub fn nosy() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/nosy.wasm"))
+}

@@ -140,7 +140,7 @@ fn hint(bytes: &[u8]) -> &'static str {
 /// The compiler has no types for what went wrong, so its words are looked at.
 fn not_compiled(error: &wasmtime::Error) -> PrepareError {
     let detail = format!("{error:#}");
-    if detail.contains("unexpected end") {
+    if detail.contains("unexpected end") || detail.contains("out of bounds (bound") {
         PrepareError::CutShort {
             detail: error.root_cause().to_string(),
         }
