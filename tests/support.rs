@@ -1,1 +1,5 @@
 //! What tests share: folders, nodes, built plugins, and waiting for events.
+
+pub(crate) mod rust_code;
+pub(crate) mod shelf;
+pub(crate) mod wat;

@@ -133,6 +133,13 @@ pub enum PluginEvent {
         /// Its name.
         name: PluginName,
     },
+    /// Something is odd, and is done all the same.
+    Warned {
+        /// The file or directory, as a person would name it.
+        file: String,
+        /// What, and what comes of it.
+        warning: String,
+    },
     /// A file does not become a plugin. What served before goes on serving.
     Refused {
         /// The file, as a person would name it.

@@ -8,6 +8,7 @@
 //!
 //! - [`name`]: the names that cross a boundary, checked once.
 //! - [`units`]: sizes and durations as people write them.
+//! - [`strict_toml`]: files read with no key left unread.
 //! - [`broker`]: the contract with brokers, and the brokers themselves behind it.
 //! - [`task`]: a message decoded and checked.
 //! - [`plugin`]: a plugin with its manifest, and the registry of those that serve.
@@ -27,5 +28,6 @@ pub mod outcome;
 pub mod plugin;
 pub mod sandbox;
 pub mod settlement;
+pub mod strict_toml;
 pub mod task;
 pub mod units;

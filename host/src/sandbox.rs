@@ -1,3 +1,384 @@
-//! Sandbox: runs a plugin on a task, in a fresh instance that ends with the run.
+//! [`Sandbox`]: runs plugins, each run in a fresh instance that is limited and ends with it. It knows
+//! no manifest, queue or retry.
 
+mod cancel;
+mod contract;
+mod control;
+mod engine;
+mod guest;
+mod http;
 pub mod limits;
+mod log;
+mod memory;
+mod meter;
+mod prepare;
+mod stdio;
+mod ticker;
+mod verdict;
+mod voice;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, anyhow};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use wasmtime::component::Linker;
+use wasmtime::{Engine, Store};
+
+pub use self::cancel::Cancel;
+use self::contract::exports::scutwork::task::handler;
+use self::guest::Guest;
+pub use self::limits::Limits;
+use self::meter::{Ended, Metered};
+pub use self::prepare::{PrepareError, Prepared};
+use self::ticker::Ticker;
+use self::verdict::{Circumstances, Ending};
+use self::voice::Voice;
+use crate::event::Observers;
+use crate::outcome::{Failure, Limit, Outcome, Usage};
+use crate::task::Task;
+
+/// After how many polls a guest thread looks at timers and at what came from other threads. A guest
+/// that computes takes a whole slice a poll, so the usual 61 would let sleepers oversleep by far.
+const POLLS_BETWEEN_EVENTS: u32 = 4;
+
+/// Where plugins run. Share it in an `Arc`; dropping it ends every run.
+pub struct Sandbox {
+    engine: Engine,
+    linker: Linker<Guest>,
+    /// Shared with every run: guests yield only while it ticks, so it must outlive the last one.
+    ticker: Arc<Ticker>,
+    slots: Arc<Semaphore>,
+    ceiling: Limits,
+    without_pool: Option<String>,
+    /// Guests' own threads. `None` only while it is dropped.
+    threads: Option<Runtime>,
+}
+
+/// What a sandbox is made to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct SandboxSettings {
+    /// Runs at once; more wait.
+    pub slots: usize,
+    /// The most that any run may have, whatever its own limits say.
+    pub ceiling: Limits,
+    /// Threads that execute guests.
+    pub threads: usize,
+}
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The plugin.
+    pub prepared: &'a Prepared,
+    /// The task, handed to the plugin.
+    pub task: &'a Task,
+    /// What the run may use; the sandbox's ceiling holds all the same.
+    pub limits: Limits,
+    /// How many attempts the task has, for the plugin to know.
+    pub max_attempts: u32,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// What it meant.
+    pub outcome: Outcome,
+    /// What it cost.
+    pub usage: Usage,
+}
+
+impl Sandbox {
+    /// Makes the engine, and starts the threads.
+    ///
+    /// # Errors
+    /// When the system gives no threads or no memory for them.
+    pub fn new(settings: &SandboxSettings) -> anyhow::Result<Sandbox> {
+        let made = engine::make(settings)?;
+        let linker = Guest::linker(&made.engine)
+            .map_err(|error| anyhow!("cannot link the host's functions: {error:#}"))?;
+        let ticker = Arc::new(Ticker::start(made.engine.clone())?);
+        let threads = Builder::new_multi_thread()
+            .worker_threads(settings.threads.max(1))
+            .thread_name("scutwork-guest")
+            .event_interval(POLLS_BETWEEN_EVENTS)
+            .global_queue_interval(POLLS_BETWEEN_EVENTS)
+            .enable_all()
+            .build()
+            .context("cannot start the threads that run plugins")?;
+        Ok(Sandbox {
+            engine: made.engine,
+            linker,
+            ticker,
+            slots: Arc::new(Semaphore::new(
+                settings.slots.clamp(1, Semaphore::MAX_PERMITS),
+            )),
+            ceiling: settings.ceiling,
+            without_pool: made.without_pool,
+            threads: Some(threads),
+        })
+    }
+
+    /// Why instances are made one by one rather than taken from a pool, which costs each run more.
+    /// None: there is a pool.
+    pub fn without_pool(&self) -> Option<&str> {
+        self.without_pool.as_deref()
+    }
+
+    /// Compiles a plugin and links its imports. It blocks, and keeps processors busy for as long as
+    /// compiling takes: from a hundredth of a second to a minute, by the size.
+    ///
+    /// # Errors
+    /// When these bytes do not become a plugin; the error says why, and what to do.
+    pub fn prepare(&self, wasm: &[u8]) -> Result<Prepared, PrepareError> {
+        prepare::prepare(&self.engine, &self.linker, wasm)
+    }
+
+    /// Runs a plugin on a task, on the guests' own threads, once a slot is free.
+    ///
+    /// `cancel` is a wish that the guest may look at; it does not end the run. Dropping the call does:
+    /// the guest ends wherever it is, within a slice of a hundredth of a second unless it is in a host
+    /// call that does not wait, and its slot is free when it is gone.
+    pub async fn run(&self, job: Job<'_>, observers: &Observers, cancel: &Cancel) -> Finished {
+        let slot = Arc::clone(&self.slots)
+            .acquire_owned()
+            .await
+            .expect("nobody closes the semaphore");
+        let voice = Voice::new(job.task.clone(), observers.clone(), cancel.clone());
+        let run = GuestRun {
+            engine: self.engine.clone(),
+            prepared: job.prepared.clone(),
+            ticker: Arc::clone(&self.ticker),
+            voice: Arc::new(voice),
+            limits: job.limits.under(&self.ceiling),
+            ceiling: self.ceiling,
+            max_attempts: job.max_attempts,
+            _slot: slot,
+        };
+        let threads = self.threads.as_ref().expect("taken only by drop");
+        match EndOnDrop(threads.spawn(run.finish())).wait().await {
+            Ok(finished) => finished,
+            Err(error) => Finished {
+                outcome: host_failed(&error),
+                usage: Usage::default(),
+            },
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            // Waiting for the threads is not allowed where a caller's own runtime drops this.
+            threads.shutdown_background();
+        }
+    }
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox")
+            .field("ceiling", &self.ceiling)
+            .field("without_pool", &self.without_pool)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a run whose end the sandbox did not see.
+fn host_failed(error: &tokio::task::JoinError) -> Outcome {
+    if error.is_cancelled() {
+        // The sandbox was dropped.
+        return Outcome::Interrupted;
+    }
+    Outcome::Failed(Failure::Trapped {
+        message: format!("the host panicked in a call that the plugin made: {error}"),
+    })
+}
+
+/// A spawned run that ends when nobody waits for it any more.
+struct EndOnDrop(JoinHandle<Finished>);
+
+impl EndOnDrop {
+    async fn wait(mut self) -> Result<Finished, tokio::task::JoinError> {
+        (&mut self.0).await
+    }
+}
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// One run, with all that it needs on the guests' threads. Fields are dropped in this order, the slot
+/// last of all.
+struct GuestRun {
+    engine: Engine,
+    prepared: Prepared,
+    ticker: Arc<Ticker>,
+    voice: Arc<Voice>,
+    limits: Limits,
+    ceiling: Limits,
+    max_attempts: u32,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl GuestRun {
+    async fn finish(self) -> Finished {
+        let began = Instant::now();
+        let mut store = Guest::store(&self.engine, &self.voice, &self.limits);
+        let mut usage = Usage::default();
+        let ending = {
+            let call = pin!(self.call(&mut store));
+            let mut call = Metered::new(call, &self.ticker, self.limits.cpu);
+            let ended = tokio::time::timeout(self.limits.timeout, &mut call).await;
+            usage.cpu = call.spent();
+            match ended {
+                Ok(Ended::Returned(result)) => Ending::Returned(result),
+                Ok(Ended::OverBudget) => Ending::Limited(Limit::Cpu),
+                Err(_) => Ending::Limited(Limit::Timeout),
+            }
+        };
+        usage.wall = began.elapsed();
+        usage.peak_memory = store.data().memory().peak();
+        let circumstances = Circumstances {
+            plugin: &self.voice.task().plugin,
+            limits: &self.limits,
+            ceiling: &self.ceiling,
+            was_cancelled: self.voice.is_cancelled(),
+            was_refused_memory: store.data().memory().was_refused(),
+            stderr: self.voice.finish(),
+        };
+        Finished {
+            outcome: circumstances.outcome(ending),
+            usage,
+        }
+    }
+
+    async fn call(
+        &self,
+        store: &mut Store<Guest>,
+    ) -> wasmtime::Result<Result<handler::Output, handler::Failure>> {
+        let plugin = self.prepared.0.instantiate_async(&mut *store).await?;
+        let task = self.voice.task();
+        let headers: Vec<(&str, &str)> = task
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let task = handler::Task {
+            id: &task.id,
+            plugin: task.plugin.as_str(),
+            payload: &task.payload,
+            content_type: task.content_type.as_deref(),
+            headers: &headers,
+            attempt: task.attempt,
+            max_attempts: self.max_attempts,
+            timeout_ms: u32::try_from(self.limits.timeout.as_millis()).unwrap_or(u32::MAX),
+        };
+        plugin
+            .scutwork_task_handler()
+            .call_handle(store, task)
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::time::{ClockId, clock_gettime};
+
+    use super::*;
+
+    const RUNS: u32 = 20_000;
+
+    fn process_time() -> std::time::Duration {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
+    /// Prints what a run costs beside what wasmtime itself does for it; what is asserted is that
+    /// both do the work.
+    #[test]
+    fn a_run_costs_little_more_than_its_instance() {
+        let limits = Limits::default();
+        let settings = SandboxSettings {
+            slots: 16,
+            ceiling: Limits {
+                memory: 64 << 20,
+                ..Limits::CEILING
+            },
+            threads: 1,
+        };
+        let sandbox = Sandbox::new(&settings).unwrap();
+        let echo = include_bytes!(concat!(env!("OUT_DIR"), "/echo.wasm"));
+        let prepared = sandbox.prepare(echo).unwrap();
+        let task = Task {
+            id: crate::task::new_id(),
+            plugin: "echo".parse().unwrap(),
+            payload: bytes::Bytes::from_static(b"hello"),
+            content_type: None,
+            headers: Vec::new(),
+            attempt: 1,
+        };
+        let caller = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+
+        let began = process_time();
+        caller.block_on(async {
+            let voice = Voice::new(task.clone(), Observers::default(), Cancel::new());
+            let voice = Arc::new(voice);
+            for _ in 0..RUNS {
+                let mut store = Guest::store(&sandbox.engine, &voice, &limits);
+                let plugin = prepared.0.instantiate_async(&mut store).await.unwrap();
+                let handed = handler::Task {
+                    id: &task.id,
+                    plugin: "echo",
+                    payload: &task.payload,
+                    content_type: None,
+                    headers: &[],
+                    attempt: 1,
+                    max_attempts: 1,
+                    timeout_ms: 1,
+                };
+                let handler = plugin.scutwork_task_handler();
+                let output = handler
+                    .call_handle(&mut store, handed)
+                    .await
+                    .unwrap()
+                    .unwrap();
+                assert_eq!(output.body, b"hello");
+            }
+        });
+        let bare = (process_time() - began) / RUNS;
+
+        let cost = |at_once: u32| {
+            let began = process_time();
+            caller.block_on(async {
+                for _ in 0..RUNS / at_once {
+                    let (observers, cancel) = (Observers::default(), Cancel::new());
+                    let runs = (0..at_once).map(|_| {
+                        let job = Job {
+                            prepared: &prepared,
+                            task: &task,
+                            limits,
+                            max_attempts: 1,
+                        };
+                        sandbox.run(job, &observers, &cancel)
+                    });
+                    for finished in futures_util::future::join_all(runs).await {
+                        assert!(matches!(finished.outcome, Outcome::Done(_)));
+                    }
+                }
+            });
+            (process_time() - began) / RUNS
+        };
+        let (single, many) = (cost(1), cost(16));
+        eprintln!(
+            "a no-op run: {bare:?} in wasmtime alone, {single:?} one by one, {many:?} sixteen at once"
+        );
+    }
+}

@@ -69,10 +69,20 @@ pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D
 /// # Errors
 /// The deserializer's own, and [`parse_duration`]'s.
 pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_duration(&text)
-        .map(Some)
-        .map_err(serde::de::Error::custom)
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a duration such as \"10s\"")]
+    enum Length {
+        Text(String),
+        Number(f64),
+    }
+    match Length::deserialize(deserializer)? {
+        Length::Text(text) => parse_duration(&text)
+            .map(Some)
+            .map_err(serde::de::Error::custom),
+        Length::Number(number) => Err(serde::de::Error::custom(format!(
+            "{number} has no unit; write for example \"{number}s\" or \"5m\""
+        ))),
+    }
 }
 
 #[cfg(test)]

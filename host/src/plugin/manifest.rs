@@ -1,0 +1,408 @@
+//! [`Manifest`]: what the operator grants a plugin and limits it to, from `thumb.toml` beside
+//! `thumb.wasm`. What cannot be meant is refused here, so that nobody checks again.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+use crate::sandbox::limits::Limits;
+use crate::settlement::{Backoff, MAX_DELAY, RetryPolicy};
+use crate::strict_toml::{self, TomlError};
+use crate::units::{self, show_duration, show_size};
+
+/// What one plugin may use, and what becomes of its failures.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Manifest {
+    /// What one run may use: as asked for, or the operator's ceiling where that is lower.
+    pub limits: Limits,
+    /// When a failed task runs again.
+    pub retry: RetryPolicy,
+    /// How many of its tasks may run at once in one worker. None: as many as the worker runs.
+    pub concurrency: Option<NonZeroU32>,
+    /// Limits that were asked for and are above the ceiling, each as a sentence.
+    pub lowered: Vec<String>,
+}
+
+impl Manifest {
+    /// What a plugin without a manifest gets.
+    pub fn without_file(ceiling: &Limits) -> Self {
+        Manifest {
+            limits: Limits::default().under(ceiling),
+            ..Manifest::default()
+        }
+    }
+
+    /// Reads a manifest's text; `file` is for the errors alone.
+    ///
+    /// # Errors
+    /// For an unknown key, a value that cannot be meant, or a section that this version does not
+    /// grant; with its line.
+    pub fn parse(text: &str, file: &Path, ceiling: &Limits) -> Result<Self, TomlError> {
+        let sections: Sections = strict_toml::parse(text, file)?;
+        let asked = &sections.limits;
+        let default = Limits::default();
+        let limits = Limits {
+            memory: asked.memory.unwrap_or(default.memory),
+            cpu: asked.cpu.unwrap_or(default.cpu),
+            timeout: asked.timeout.unwrap_or(default.timeout),
+            output: asked.output.unwrap_or(default.output),
+        };
+        Ok(Manifest {
+            limits: limits.under(ceiling),
+            retry: RetryPolicy {
+                max_attempts: sections
+                    .retry
+                    .max_attempts
+                    .map_or_else(|| RetryPolicy::default().max_attempts, NonZeroU32::get),
+                backoff: sections.retry.backoff.0,
+            },
+            concurrency: sections.run.concurrency,
+            lowered: asked.above(ceiling),
+        })
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Sections {
+    limits: AskedLimits,
+    retry: AskedRetry,
+    run: AskedRun,
+    #[serde(rename = "http", deserialize_with = "not_granted")]
+    _http: (),
+    #[serde(rename = "files", deserialize_with = "not_granted")]
+    _files: (),
+    #[serde(rename = "env", deserialize_with = "not_granted")]
+    _env: (),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct AskedLimits {
+    #[serde(deserialize_with = "size_above_zero")]
+    memory: Option<u64>,
+    #[serde(deserialize_with = "duration_above_zero")]
+    cpu: Option<Duration>,
+    #[serde(deserialize_with = "duration_above_zero")]
+    timeout: Option<Duration>,
+    // Zero is meant: a plugin that is to say nothing.
+    #[serde(deserialize_with = "units::size")]
+    output: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct AskedRetry {
+    #[serde(deserialize_with = "one_or_more")]
+    max_attempts: Option<NonZeroU32>,
+    backoff: CheckedBackoff,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct AskedRun {
+    #[serde(deserialize_with = "one_or_more")]
+    concurrency: Option<NonZeroU32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct AskedBackoff {
+    #[serde(deserialize_with = "units::duration")]
+    initial: Option<Duration>,
+    factor: Option<f64>,
+    #[serde(deserialize_with = "units::duration")]
+    max: Option<Duration>,
+    jitter: Option<f64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(try_from = "AskedBackoff")]
+struct CheckedBackoff(Backoff);
+
+impl TryFrom<AskedBackoff> for CheckedBackoff {
+    type Error = String;
+
+    fn try_from(asked: AskedBackoff) -> Result<Self, String> {
+        let default = Backoff::default();
+        let backoff = Backoff {
+            initial: asked.initial.unwrap_or(default.initial),
+            factor: asked.factor.unwrap_or(default.factor),
+            // A first wait above the usual maximum is meant, and so is each that follows.
+            max: asked
+                .max
+                .unwrap_or_else(|| default.max.max(asked.initial.unwrap_or_default())),
+            jitter: asked.jitter.unwrap_or(default.jitter),
+        };
+        if !backoff.factor.is_finite() || backoff.factor < 1.0 {
+            return Err(format!(
+                "factor {} would not let the waits grow; write 1.0 or more",
+                backoff.factor
+            ));
+        }
+        if !(0.0..=1.0).contains(&backoff.jitter) {
+            return Err(format!(
+                "jitter {} is not a share; write 0.0 to 1.0",
+                backoff.jitter
+            ));
+        }
+        if backoff.max > MAX_DELAY {
+            return Err(format!(
+                "no wait is longer than {}; lower initial and max",
+                show_duration(MAX_DELAY)
+            ));
+        }
+        if backoff.initial > backoff.max {
+            return Err(format!(
+                "initial {} is longer than max {}",
+                show_duration(backoff.initial),
+                show_duration(backoff.max)
+            ));
+        }
+        Ok(CheckedBackoff(backoff))
+    }
+}
+
+impl AskedLimits {
+    fn above(&self, ceiling: &Limits) -> Vec<String> {
+        let lowered = |limit: &str, asked: String, ceiling: String| {
+            format!(
+                "limits.{limit} {asked} is over the operator's ceiling; runs are held to {ceiling}"
+            )
+        };
+        let size = |limit, asked: Option<u64>, most| {
+            asked
+                .filter(|asked| *asked > most)
+                .map(|asked| lowered(limit, show_size(asked), show_size(most)))
+        };
+        let time = |limit, asked: Option<Duration>, most| {
+            asked
+                .filter(|asked| *asked > most)
+                .map(|asked| lowered(limit, show_duration(asked), show_duration(most)))
+        };
+        [
+            size("memory", self.memory, ceiling.memory),
+            time("cpu", self.cpu, ceiling.cpu),
+            time("timeout", self.timeout, ceiling.timeout),
+            size("output", self.output, ceiling.output),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// A section that promises what nobody here would keep: better refused than ignored.
+fn not_granted<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
+    Err(D::Error::custom(
+        "this version grants plugins no access to networks, files or environment variables; \
+         remove the section",
+    ))
+}
+
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    u32::try_from(number)
+        .ok()
+        .and_then(NonZeroU32::new)
+        .map(Some)
+        .ok_or_else(|| {
+            D::Error::custom(format!("{number} is too few or too many; write 1 or more"))
+        })
+}
+
+fn size_above_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    match units::size(deserializer)? {
+        Some(0) => Err(D::Error::custom("nothing runs with a limit of zero")),
+        size => Ok(size),
+    }
+}
+
+fn duration_above_zero<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    match units::duration(deserializer)? {
+        Some(Duration::ZERO) => Err(D::Error::custom("nothing runs with a limit of zero")),
+        duration => Ok(duration),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Manifest, String> {
+        Manifest::parse(text, Path::new("thumb.toml"), &Limits::CEILING)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_manifest_is_as_good_as_none() {
+        assert_eq!(parse(""), Ok(Manifest::without_file(&Limits::CEILING)));
+    }
+
+    #[test]
+    fn everything_that_can_be_set_is_taken() {
+        let manifest = parse(
+            r#"
+            [limits]
+            memory = "128MiB"
+            cpu = "20s"
+            timeout = "10m"
+            output = 4096
+            [retry]
+            max_attempts = 7
+            backoff = { initial = "1s", factor = 3, max = "1m", jitter = 0 }
+            [run]
+            concurrency = 8
+            "#,
+        );
+        assert_eq!(
+            manifest,
+            Ok(Manifest {
+                limits: Limits {
+                    memory: 128 << 20,
+                    cpu: Duration::from_secs(20),
+                    timeout: Duration::from_secs(600),
+                    output: 4096,
+                },
+                retry: RetryPolicy {
+                    max_attempts: 7,
+                    backoff: Backoff {
+                        initial: Duration::from_secs(1),
+                        factor: 3.0,
+                        max: Duration::from_secs(60),
+                        jitter: 0.0,
+                    },
+                },
+                concurrency: NonZeroU32::new(8),
+                lowered: Vec::new(),
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_over_the_ceiling_is_lowered_and_said() {
+        let ceiling = Limits {
+            memory: 32 << 20,
+            ..Limits::CEILING
+        };
+        let text = "[limits]\nmemory = \"2GiB\"\ncpu = \"1s\"\ntimeout = \"48h\"";
+        let manifest = Manifest::parse(text, Path::new("thumb.toml"), &ceiling).unwrap();
+        assert_eq!(manifest.limits.memory, 32 << 20);
+        assert_eq!(manifest.limits.cpu, Duration::from_secs(1));
+        assert_eq!(
+            manifest.lowered,
+            [
+                "limits.memory 2GiB is over the operator's ceiling; runs are held to 32MiB",
+                "limits.timeout 2days is over the operator's ceiling; runs are held to 1day",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_default_over_the_ceiling_is_lowered_without_a_word() {
+        let ceiling = Limits {
+            memory: 1 << 20,
+            ..Limits::CEILING
+        };
+        let manifest = Manifest::parse("", Path::new("thumb.toml"), &ceiling).unwrap();
+        assert_eq!(manifest.limits.memory, 1 << 20);
+        assert_eq!(manifest.lowered, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_its_line() {
+        let nonsense = [
+            (
+                "[retry]\nmax_attempts = 0",
+                ":2: retry.max_attempts: 0 is too few",
+            ),
+            (
+                "[retry]\nmax_attempts = -1",
+                ":2: retry.max_attempts: -1 is too few",
+            ),
+            (
+                "[run]\nconcurrency = 0",
+                ":2: run.concurrency: 0 is too few",
+            ),
+            ("[limits]\nmemory = 0", ":2: limits.memory: nothing runs"),
+            (
+                "[limits]\nmemory = \"-1MiB\"",
+                ":2: limits.memory: \"-1MiB\" is not a size",
+            ),
+            ("[limits]\ncpu = \"0s\"", ":2: limits.cpu: nothing runs"),
+            (
+                "[limits]\ntimeout = \"soon\"",
+                ":2: limits.timeout: \"soon\" is not a duration",
+            ),
+            (
+                "[retry]\nbackoff = { factor = 0.5 }",
+                ":2: retry.backoff: factor 0.5",
+            ),
+            (
+                "[retry]\nbackoff = { factor = nan }",
+                ":2: retry.backoff: factor NaN",
+            ),
+            (
+                "[retry]\nbackoff = { factor = inf }",
+                ":2: retry.backoff: factor inf",
+            ),
+            (
+                "[retry]\nbackoff = { jitter = 1.1 }",
+                ":2: retry.backoff: jitter 1.1",
+            ),
+            (
+                "[retry]\nbackoff = { jitter = -0.1 }",
+                ":2: retry.backoff: jitter -0.1",
+            ),
+            (
+                "[retry]\nbackoff = { jitter = nan }",
+                ":2: retry.backoff: jitter NaN",
+            ),
+            (
+                "[retry]\nbackoff = { max = \"31d\" }",
+                ":2: retry.backoff: no wait is longer",
+            ),
+            (
+                "[retry]\nbackoff = { initial = \"2s\", max = \"1s\" }",
+                ":2: retry.backoff: initial 2s",
+            ),
+            (
+                "[limits]\nmemroy = 1",
+                ":2: unknown key limits.memroy; did you mean limits.memory?",
+            ),
+        ];
+        for (text, expected) in nonsense {
+            let error = parse(text).unwrap_err();
+            assert!(
+                error.starts_with(&format!("thumb.toml{expected}")),
+                "{text:?} gave {error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_this_version_does_not_grant_is_refused_in_plain_words() {
+        for section in [
+            "[http]\nallow = []",
+            "[files]\n\"/data\" = {}",
+            "[env]\nREGION = \"eu\"",
+        ] {
+            let error = parse(section).unwrap_err();
+            assert!(
+                error.contains("this version grants plugins no access"),
+                "{error}"
+            );
+            assert!(error.starts_with("thumb.toml:1: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_long_first_wait_raises_the_usual_maximum() {
+        let manifest = parse("[retry]\nbackoff = { initial = \"2h\" }").unwrap();
+        assert_eq!(manifest.retry.backoff.max, Duration::from_secs(2 * 60 * 60));
+    }
+}

@@ -1,0 +1,200 @@
+//! [`Registry`]: the plugins that serve, looked up by every task without a lock that tasks share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
+
+use super::Plugin;
+use super::compile::{Compilers, Workbench};
+use super::loader::{Loader, Patience};
+use super::watch::{Wake, Watch};
+use crate::event::Observers;
+use crate::name::PluginName;
+use crate::sandbox::Sandbox;
+use crate::sandbox::limits::Limits;
+
+/// Where plugins come from, and the bounds they are held to.
+#[derive(Clone, Debug)]
+pub struct RegistrySettings {
+    /// Where `.wasm` files are dropped.
+    pub directory: Directory,
+    /// The most that a manifest can set.
+    pub ceiling: Limits,
+    /// The largest `.wasm` file, in bytes.
+    pub max_size: u64,
+    /// How often to look at the directory when nothing tells of a change, as on network file systems.
+    pub rescan: Duration,
+}
+
+/// The plugin directory, and whether it must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Directory {
+    /// Somebody named it, so its absence is a mistake.
+    Named(PathBuf),
+    /// Nobody named one: it is used when it appears.
+    Usual(PathBuf),
+}
+
+/// The plugins that serve, and the files that do not. Every task asks it; asking takes no lock.
+pub struct Registry {
+    served: Arc<ArcSwap<Served>>,
+    rescan: Duration,
+    /// What [`Registry::watch`] takes with it.
+    idle: Mutex<Option<(Loader, Receiver<Wake>)>>,
+    wakes: SyncSender<Wake>,
+}
+
+/// A file that is not a plugin, for as long as it is not.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Refused {
+    /// The file, and the line where there is one.
+    pub file: String,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
+/// One state of the registry, never changed.
+#[derive(Default)]
+pub(super) struct Served {
+    pub(super) plugins: HashMap<PluginName, Arc<Plugin>>,
+    pub(super) refused: Vec<Refused>,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        RegistrySettings {
+            directory: Directory::Usual(PathBuf::from("plugins")),
+            ceiling: Limits::CEILING,
+            // Three times the size of an interpreter compiled to wasm, with its library.
+            max_size: 64 << 20,
+            rescan: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Registry {
+    /// Loads what is built in and everything in the directory, on all cores. Observers hear of each
+    /// plugin and each refusal before this returns.
+    ///
+    /// It blocks for as long as compiling takes: call it before serving, or where blocking is allowed.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed; a usual one may be missing. A file that is no plugin is
+    /// no error, but [`Registry::refused`].
+    pub fn open(
+        settings: RegistrySettings,
+        sandbox: Arc<Sandbox>,
+        observers: Observers,
+    ) -> Result<Self> {
+        let directory = settings.directory.checked()?;
+        let (done, wakes) = sync_channel(WAKES);
+        let workbench = Workbench {
+            sandbox,
+            ceiling: settings.ceiling,
+            max_size: settings.max_size,
+            done,
+        };
+        let served = Arc::new(ArcSwap::from_pointee(Served::default()));
+        let mut loader = Loader {
+            directory,
+            max_size: settings.max_size,
+            built_in: super::built_in(),
+            compilers: Compilers::start(&workbench)
+                .context("no thread to compile plugins could be started")?,
+            served: Arc::clone(&served),
+            observers,
+            patience: Patience::NONE,
+            entries: BTreeMap::new(),
+            strays: BTreeMap::new(),
+            trouble: None,
+        };
+        loader.look(Instant::now());
+        while loader.is_loading() {
+            match wakes.recv().expect("the workbench holds a sender") {
+                Wake::Made(made) => loader.take(made, Instant::now()),
+                Wake::Look => {}
+            }
+        }
+        loader.patience = Patience::USUAL;
+        Ok(Registry {
+            served,
+            rescan: settings.rescan,
+            idle: Mutex::new(Some((loader, wakes))),
+            wakes: workbench.done,
+        })
+    }
+
+    /// The plugin that serves by this name now. Whoever has it keeps it, whatever comes after.
+    pub fn get(&self, name: &PluginName) -> Option<Arc<Plugin>> {
+        self.served.load().get(name)
+    }
+
+    /// All that serve, by name.
+    pub fn list(&self) -> Vec<Arc<Plugin>> {
+        let mut plugins: Vec<_> = self.served.load().plugins.values().cloned().collect();
+        plugins.sort_by(|a, b| a.name.cmp(&b.name));
+        plugins
+    }
+
+    /// The files that are no plugins now.
+    pub fn refused(&self) -> Vec<Refused> {
+        self.served.load().refused.clone()
+    }
+
+    /// Follows the directory from now on, changes since [`Registry::open`] included, until the watch
+    /// is stopped or dropped.
+    ///
+    /// # Errors
+    /// When it is watched already, or was before.
+    pub fn watch(&self) -> Result<Watch> {
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some((loader, wakes)) = idle else {
+            bail!("the plugin directory is watched already");
+        };
+        Watch::start(loader, wakes, self.wakes.clone(), self.rescan)
+            .context("no thread to watch the plugin directory could be started")
+    }
+}
+
+/// How many wakes may wait. More than one look is never needed, and what is made waits in the thread
+/// that made it.
+const WAKES: usize = 16;
+
+impl Served {
+    pub(super) fn get(&self, name: &PluginName) -> Option<Arc<Plugin>> {
+        self.plugins.get(name).cloned()
+    }
+}
+
+impl Directory {
+    fn checked(self) -> Result<PathBuf> {
+        let (path, may_be_missing) = match self {
+            Directory::Named(path) => (path, false),
+            Directory::Usual(path) => (path, true),
+        };
+        match std::fs::read_dir(&path) {
+            Ok(_) => Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && may_be_missing => Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
+                "plugin directory {} does not exist; make it with mkdir -p, or name another with --plugins",
+                path.display()
+            ),
+            Err(error) => Err(error).with_context(|| {
+                format!(
+                    "plugin directory {} cannot be listed; name another with --plugins",
+                    path.display()
+                )
+            }),
+        }
+    }
+}
