@@ -300,6 +300,23 @@ async fn lines_reach_those_who_watch_with_their_level_and_fields() {
 }
 
 #[tokio::test]
+async fn a_guests_last_words_on_stderr_reach_those_who_watch() {
+    let sandbox = sandbox(1);
+    let glutton = sandbox.prepare(embedded::glutton()).unwrap();
+    let (notes, task) = (Notes::default(), task("glutton", ""));
+    sandbox
+        .run(job(&glutton, &task), &notes.observers(), &Cancel::new())
+        .await;
+    let lines = notes.taken();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("memory allocation of")),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_guest_that_computes_for_ever_is_ended_by_the_cpu_limit() {
     let limits = Limits {
         cpu: Duration::from_millis(200),

@@ -152,3 +152,92 @@ fn copied_too_much(error: &wasmtime::Error) -> bool {
             .to_string()
             .contains("fuel allocated for hostcalls")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::contract::scutwork::task::task_types::RetryReason;
+
+    fn outcome(ending: Ending, was_cancelled: bool, was_refused_memory: bool) -> Outcome {
+        Circumstances {
+            plugin: &"thumb".parse().unwrap(),
+            limits: &Limits::default(),
+            ceiling: &Limits::CEILING,
+            was_cancelled,
+            was_refused_memory,
+            stderr: "thread panicked: no such pixel".into(),
+        }
+        .outcome(ending)
+    }
+
+    fn retry() -> Ending {
+        Ending::Returned(Ok(Err(handler::Failure::Retry(RetryReason {
+            code: "busy".into(),
+            message: String::new(),
+            delay: None,
+        }))))
+    }
+
+    #[test]
+    fn a_retry_counts_as_interrupted_only_if_the_worker_asked_for_an_end() {
+        assert!(matches!(
+            outcome(retry(), true, false),
+            Outcome::Interrupted
+        ));
+        assert!(matches!(
+            outcome(retry(), false, false),
+            Outcome::Failed(Failure::PluginError { .. })
+        ));
+    }
+
+    #[test]
+    fn a_trap_ends_with_what_the_guest_said_last() {
+        let trap = Ending::Returned(Err(Trap::UnreachableCodeReached.into()));
+        match outcome(trap, false, false) {
+            Outcome::Failed(Failure::Trapped { message }) => {
+                assert!(message.contains("unreachable"), "{message}");
+                assert!(message.ends_with("stderr:\nthread panicked: no such pixel"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_guest_that_copes_with_a_refused_growth_is_not_failed_for_it() {
+        let ended = || {
+            Ending::Returned(Ok(Ok(handler::Output {
+                content_type: None,
+                body: vec![],
+            })))
+        };
+        assert!(matches!(outcome(ended(), false, true), Outcome::Done(_)));
+        let trap = Ending::Returned(Err(Trap::UnreachableCodeReached.into()));
+        match outcome(trap, false, true) {
+            Outcome::Failed(Failure::LimitExceeded { message, .. }) => assert_eq!(
+                message,
+                "memory limit 64MiB reached in plugin `thumb`; raise limits.memory in thumb.toml"
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_content_type_that_no_message_can_carry_is_left_out() {
+        for (said, kept) in [
+            ("text/plain", true),
+            ("a\r\nb", false),
+            (&"x".repeat(256), false),
+        ] {
+            let output = handler::Output {
+                content_type: Some(said.into()),
+                body: vec![],
+            };
+            match outcome(Ending::Returned(Ok(Ok(output))), false, false) {
+                Outcome::Done(output) => {
+                    assert_eq!(output.content_type.is_some(), kept, "{said:?}")
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
