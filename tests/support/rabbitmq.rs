@@ -45,11 +45,6 @@ impl Node {
         format!("amqp://127.0.0.1:{}", self.port)
     }
 
-    /// Where it keeps everything.
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     /// Ends it by SIGKILL.
     pub(crate) async fn kill(&mut self) {
         if let Some(mut broker) = self.broker.take() {
@@ -124,7 +119,7 @@ fn is_free(port: &u16) -> bool {
 }
 
 /// The first of three free ports in a row, below those that the system gives to clients.
-fn three_free_ports() -> u16 {
+pub(crate) fn three_free_ports() -> u16 {
     loop {
         let first = fastrand::u16(20_000..32_000);
         if [first, first + 1, first + 2].iter().all(is_free) {

@@ -181,6 +181,8 @@ pub(super) async fn over(events: &mut Events, mut blocked: impl FnMut(Option<Str
     loop {
         match events.next().await {
             None => return "the connection ended".to_owned(),
+            // The end of one channel, of which its user hears; a question answered with no is one.
+            Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
             Some(Event::Error(error)) => return Trouble::from(error).text,
             Some(Event::ConnectionBlocked(why)) => blocked(Some(why)),
             Some(Event::ConnectionUnblocked) => blocked(None),

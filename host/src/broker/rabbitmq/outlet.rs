@@ -175,14 +175,12 @@ impl Outlet {
                 known.ensure_queue(&self.link, queue).await?;
                 known.ensure_levels(&self.link, queue, delay.top()).await
             }
-            Destination::Dead(queue) => {
-                let dead = topology::dead_name(queue);
-                self.known(queue)
-                    .dead
-                    .get_or_try_init(|| topology::ensure_queue(&self.link, &dead))
-                    .await
-                    .copied()
-            }
+            Destination::Dead(queue) => self
+                .known(queue)
+                .dead
+                .get_or_try_init(|| topology::ensure_dead_queue(&self.link, queue))
+                .await
+                .copied(),
             Destination::Reply(_) => Ok(()),
         }
     }

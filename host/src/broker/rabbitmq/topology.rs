@@ -26,13 +26,8 @@ pub(super) async fn ensure_queue(link: &Link, name: &str) -> Result<(), Trouble>
     if count(link, name).await?.is_some() {
         return Ok(());
     }
-    let mut arguments = FieldTable::default();
-    arguments.insert(
-        "x-queue-type".into(),
-        AMQPValue::LongString("quorum".into()),
-    );
     let channel = link.channel().await?;
-    match declare(&channel, name, arguments).await {
+    match declare(&channel, name, quorum()).await {
         // Somebody else was faster, with other arguments.
         Err(trouble) if trouble.code == Some(OTHER_ARGUMENTS) => match count(link, name).await? {
             Some(_) => Ok(()),
@@ -40,6 +35,33 @@ pub(super) async fn ensure_queue(link: &Link, name: &str) -> Result<(), Trouble>
         },
         declared => declared,
     }
+}
+
+/// Sees that the queue for dead letters is there.
+///
+/// From version 4 on the broker drops a message that was looked at and put back twenty times, unless
+/// the queue says otherwise; before, it neither does that nor takes the argument.
+pub(super) async fn ensure_dead_queue(link: &Link, queue: &QueueName) -> Result<(), Trouble> {
+    let name = dead_name(queue);
+    if count(link, &name).await?.is_some() {
+        return Ok(());
+    }
+    let mut unlimited = quorum();
+    unlimited.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
+    let channel = link.channel().await?;
+    match declare(&channel, &name, unlimited).await {
+        Err(trouble) if trouble.code == Some(OTHER_ARGUMENTS) => ensure_queue(link, &name).await,
+        declared => declared,
+    }
+}
+
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
+    arguments
 }
 
 /// Sees that what comes out of the delay queues finds the task queue.
@@ -94,8 +116,7 @@ pub(super) async fn ensure_level(
 
 fn level_arguments(level: u32, next: &str) -> FieldTable {
     let text = |text: &str| AMQPValue::LongString(text.into());
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), text("quorum"));
+    let mut arguments = quorum();
     arguments.insert(
         "x-message-ttl".into(),
         AMQPValue::LongLongInt(delay::time_to_live(level)),
