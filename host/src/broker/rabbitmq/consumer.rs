@@ -149,7 +149,7 @@ impl Source {
             .await
             .map_err(|trouble: super::connection::Trouble| trouble.while_doing(&what))?;
         if self.desk.mode == SettlementMode::Standard {
-            self.reattach_delays(&link).await;
+            topology::reattach_delays(&link, queue).await;
         }
         let (acks, settled) = mpsc::unbounded_channel();
         Ok(Generation {
@@ -160,14 +160,6 @@ impl Source {
             acks,
             settled,
         })
-    }
-
-    /// A queue that was deleted and made again has lost its binding to the delay queues, where messages
-    /// may be waiting. Without the right to do this, consuming still works, and delays tell of it.
-    async fn reattach_delays(&self, link: &Link) {
-        if let Ok(channel) = link.channel().await {
-            let _ = topology::ensure_due(&channel, &self.desk.queue).await;
-        }
     }
 
     async fn supervise(

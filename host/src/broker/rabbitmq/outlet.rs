@@ -103,6 +103,7 @@ impl Outlet {
         // Somebody deleted the queue since we saw it.
         self.forget(gone);
         self.prepare(to).await.map_err(NotPublished::Trouble)?;
+        topology::reattach_delays(&self.link, gone).await;
         self.send(&exchange, &key, properties, body, patience).await
     }
 

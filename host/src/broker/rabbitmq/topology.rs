@@ -64,8 +64,16 @@ fn quorum() -> FieldTable {
     arguments
 }
 
+/// Binds a queue to its delay queues, where messages may be waiting: one that was deleted and made again
+/// has lost that. Without the right to do so all else still works, and the next delay tells of it.
+pub(super) async fn reattach_delays(link: &Link, queue: &QueueName) {
+    if let Ok(channel) = link.channel().await {
+        let _ = ensure_due(&channel, queue).await;
+    }
+}
+
 /// Sees that what comes out of the delay queues finds the task queue.
-pub(super) async fn ensure_due(channel: &Channel, queue: &QueueName) -> Result<(), Trouble> {
+async fn ensure_due(channel: &Channel, queue: &QueueName) -> Result<(), Trouble> {
     let due = delay::due_name(queue);
     exchange(channel, &due, ExchangeKind::Fanout).await?;
     answer(channel.queue_bind(
