@@ -432,6 +432,9 @@ async fn a_deleted_queue_is_made_again_with_its_delays() {
         .queue_delete(name, QueueDeleteOptions::default())
         .await
         .unwrap();
+    let told =
+        |notice: &Notice| matches!(notice, Notice::Disconnected(text) if text.contains("deleted"));
+    notices.wait_for(told).await;
     broker
         .publish(&queue, vec![message("early")], None)
         .await
@@ -441,9 +444,6 @@ async fn a_deleted_queue_is_made_again_with_its_delays() {
         assert_eq!(&delivery.message.body[..], body.as_bytes());
         delivery.settle(done()).await.unwrap();
     }
-    let told =
-        |notice: &Notice| matches!(notice, Notice::Disconnected(text) if text.contains("deleted"));
-    notices.wait_for(told).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
