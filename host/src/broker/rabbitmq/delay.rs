@@ -21,9 +21,9 @@ pub(super) const LEVELS: u32 = 24;
 /// What the lowest level holds a message for, in milliseconds.
 const UNIT: u128 = 250;
 
-/// How many of a delay's highest bits count, so that a message passes six queues at most. What is
-/// lost is 1/128 of the delay.
-const SIGNIFICANT: u32 = 6;
+/// How many of a delay's highest bits count, so that a message passes seven queues at most. What
+/// is lost is 1/128 of the delay at most.
+const SIGNIFICANT: u32 = 7;
 
 /// A wait, in units of the lowest level: from 1 to 2 to the [`LEVELS`], exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +33,13 @@ impl Delay {
     /// Rounds to the nearest that the queues can hold.
     pub(super) fn nearest(wait: Duration) -> Self {
         let longest = (1_u128 << LEVELS) - 1;
-        let units = ((wait.as_millis() + UNIT / 2) / UNIT).clamp(1, longest);
-        let length = u128::BITS - units.leading_zeros();
+        let whole = (wait.as_millis() / UNIT).clamp(1, longest);
+        let length = u128::BITS - whole.leading_zeros();
         let dropped = length.saturating_sub(SIGNIFICANT);
-        let half = (1_u128 << dropped) >> 1;
-        let rounded = ((units + half) >> dropped) << dropped;
-        let units = rounded.min(longest >> dropped << dropped);
+        // In one go: rounding to units first and to bits then would add up the two errors.
+        let step = UNIT << dropped;
+        let steps = (wait.as_millis() + step / 2) / step;
+        let units = (steps << dropped).clamp(1, longest >> dropped << dropped);
         Delay(u32::try_from(units).expect("clamped to 24 bits"))
     }
 
