@@ -1,5 +1,7 @@
 //! What tests share: folders, nodes, built plugins, and waiting for events.
 
+pub(crate) mod program;
+pub(crate) mod rabbitmq;
 pub(crate) mod rust_code;
 pub(crate) mod shelf;
 pub(crate) mod wat;

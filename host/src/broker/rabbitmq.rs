@@ -1,0 +1,220 @@
+//! [`RabbitMq`]: the contract with brokers kept on AMQP 0-9-1. Nothing outside of this module names the
+//! client library.
+//!
+//! One connection publishes, and each consumer has another that takes and acks: while the broker holds
+//! publishing back, acks must go through. Each is supervised by a loop that drops everything and
+//! connects again for ever.
+
+mod acks;
+mod address;
+mod connection;
+mod consumer;
+mod delay;
+mod hold;
+mod message;
+mod outlet;
+mod pace;
+mod publisher;
+mod replies;
+mod stop;
+mod topology;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use self::address::Address;
+use self::connection::Connector;
+use self::consumer::RabbitConsumer;
+use self::delay::Delay;
+use self::hold::Desk;
+use self::outlet::{Destination, NotPublished, Outlet, Patience};
+use self::publisher::Publisher;
+use self::replies::RabbitReplies;
+use super::{Broker, BrokerError, Consumer, Depth, Message, NoticeSink, Replies};
+use crate::name::QueueName;
+
+/// How many messages may wait for their confirms at once.
+const WINDOW: usize = 1000;
+
+/// How long the loops may take to close their connections.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// How to reach a RabbitMQ and who we are there.
+#[derive(Clone)]
+pub struct RabbitMqOptions {
+    /// `amqp://` or `amqps://`; the nodes of a cluster, tried in turn.
+    pub urls: Vec<String>,
+    /// Goes before the user name in the URLs.
+    pub user: Option<String>,
+    /// Goes before the password in the URLs.
+    pub password: Option<String>,
+    /// Certificates, in PEM, that `amqps://` trusts beside the system's own.
+    pub authorities: Option<String>,
+    /// What the broker shows our connections as.
+    pub connection_name: String,
+    /// How deliveries are settled.
+    pub settlement: SettlementMode,
+}
+
+/// How deliveries are settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SettlementMode {
+    /// Retries, delays and dead letters are the host's: a copy is published and confirmed, then the
+    /// original is acked.
+    #[default]
+    Standard,
+    /// They are the queue owner's: a retry is `basic.nack` with requeue, a dead letter without, and
+    /// nothing but replies is published.
+    Native,
+}
+
+/// A RabbitMQ, or a cluster of them.
+pub struct RabbitMq {
+    connector: Arc<Connector>,
+    publisher: Arc<Publisher>,
+    notices: NoticeSink,
+    settlement: SettlementMode,
+    loops: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl RabbitMq {
+    /// Connects. After this, a connection that breaks is made again for ever, and `notices` hears of it.
+    ///
+    /// # Errors
+    /// [`BrokerError::Refused`] for a broken URL, a wrong password or a missing virtual host;
+    /// [`BrokerError::Unavailable`] when no broker answers. One sentence each, with the fix.
+    pub async fn connect(
+        options: RabbitMqOptions,
+        notices: NoticeSink,
+    ) -> Result<Self, BrokerError> {
+        let addresses: Vec<Address> = options
+            .urls
+            .iter()
+            .map(|url| Address::parse(url, options.user.as_deref(), options.password.as_deref()))
+            .collect::<Result<_, _>>()
+            .map_err(|why| BrokerError::Refused(anyhow!(why)))?;
+        if addresses.is_empty() {
+            return Err(BrokerError::Refused(anyhow!(
+                "no broker URL is given; write amqp://USER:PASSWORD@HOST:PORT/VHOST"
+            )));
+        }
+        let connector = Arc::new(Connector {
+            addresses,
+            authorities: options.authorities,
+            name: options.connection_name,
+        });
+        let (publisher, publishing) = Publisher::start(connector.clone(), notices.clone()).await?;
+        Ok(RabbitMq {
+            connector,
+            publisher: Arc::new(publisher),
+            notices,
+            settlement: options.settlement,
+            loops: Mutex::new(vec![publishing]),
+        })
+    }
+
+    async fn outlet(&self) -> Result<Arc<Outlet>, BrokerError> {
+        let outlet = self.publisher.outlet().await;
+        outlet.map_err(|why| BrokerError::Unavailable(anyhow!(why)))
+    }
+
+    fn own(&self, handle: JoinHandle<()>) {
+        let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
+        loops.retain(|handle| !handle.is_finished());
+        loops.push(handle);
+    }
+}
+
+#[async_trait]
+impl Broker for RabbitMq {
+    fn name(&self) -> String {
+        let addresses = self.connector.addresses.iter().map(Address::to_string);
+        addresses.collect::<Vec<_>>().join(",")
+    }
+
+    async fn publish(
+        &self,
+        queue: &QueueName,
+        messages: Vec<Message>,
+        after: Option<Duration>,
+    ) -> Result<(), BrokerError> {
+        publish_all(&*self.outlet().await?, queue, messages, after).await
+    }
+
+    async fn consume(
+        &self,
+        queue: &QueueName,
+        prefetch: u16,
+    ) -> Result<Box<dyn Consumer>, BrokerError> {
+        let desk = Arc::new(Desk {
+            queue: queue.clone(),
+            publisher: self.publisher.clone(),
+            mode: self.settlement,
+            notices: self.notices.clone(),
+        });
+        let (consumer, consuming) =
+            RabbitConsumer::start(self.connector.clone(), desk, prefetch).await?;
+        self.own(consuming);
+        Ok(Box::new(consumer))
+    }
+
+    async fn replies(&self) -> Result<Box<dyn Replies>, BrokerError> {
+        Ok(Box::new(RabbitReplies::open(&self.connector).await?))
+    }
+
+    async fn depth(&self, queue: &QueueName) -> Result<Option<Depth>, BrokerError> {
+        let depth = self.outlet().await?.depth(queue).await;
+        depth.map_err(|trouble| trouble.while_doing(&format!("cannot look at queue `{queue}`")))
+    }
+
+    async fn close(&self) {
+        self.publisher.stop();
+        let loops = std::mem::take(&mut *self.loops.lock().unwrap_or_else(PoisonError::into_inner));
+        for handle in loops {
+            let abort = handle.abort_handle();
+            if timeout(CLOSE, handle).await.is_err() {
+                abort.abort();
+            }
+        }
+    }
+}
+
+/// Publishes many messages, without waiting for one's confirm before the next.
+async fn publish_all(
+    outlet: &Outlet,
+    queue: &QueueName,
+    messages: Vec<Message>,
+    after: Option<Duration>,
+) -> Result<(), BrokerError> {
+    let to = match after {
+        Some(after) if !after.is_zero() => Destination::Later(queue, Delay::nearest(after)),
+        Some(_) | None => Destination::Queue(queue),
+    };
+    let what = format!("cannot publish to queue `{queue}`");
+    let publish = |message: Message| {
+        let what = &what;
+        async move {
+            let properties = message::write(&message).map_err(BrokerError::Refused)?;
+            let sent = outlet.publish(to, properties, &message.body, Patience::Bounded);
+            sent.await.map_err(|error| match error {
+                NotPublished::Trouble(trouble) => trouble.while_doing(what),
+                NotPublished::Unroutable(why) | NotPublished::Refused(why) => {
+                    BrokerError::Unavailable(anyhow!("{what}: {why}"))
+                }
+            })
+        }
+    };
+    let mut confirms = futures_util::stream::iter(messages)
+        .map(publish)
+        .buffered(WINDOW);
+    while let Some(confirmed) = confirms.next().await {
+        confirmed?;
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Acks: one loop a consuming channel writes what is settled, as few frames as there can be.
+
+use std::collections::BTreeSet;
+
+use lapin::Channel;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::{Trouble, answer};
+
+/// The most that is acked in one go.
+const BATCH: usize = 1024;
+
+/// What the broker is to do with the delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Forget it.
+    Ack,
+    /// Deliver it again.
+    Requeue,
+    /// Do with it as the queue's own policy says: dead-letter it or forget it.
+    Discard,
+}
+
+/// A verdict on one delivery, by its tag on this channel.
+pub(super) struct Ack {
+    pub(super) tag: u64,
+    pub(super) verdict: Verdict,
+    /// Told once the verdict is written; dropped untold when the channel is gone.
+    pub(super) written: oneshot::Sender<()>,
+}
+
+/// Where the verdicts of one channel go. It is closed when the channel is gone.
+pub(super) type Acks = mpsc::UnboundedSender<Ack>;
+
+/// Writes verdicts until every sender is gone.
+///
+/// # Errors
+/// When the channel can take no more of them; those not told will be delivered again.
+pub(super) async fn write(
+    channel: &Channel,
+    acks: &mut mpsc::UnboundedReceiver<Ack>,
+) -> Result<(), Trouble> {
+    let mut settled = Settled::default();
+    let mut batch = Vec::with_capacity(BATCH);
+    while acks.recv_many(&mut batch, BATCH).await > 0 {
+        let (acked, refused): (Vec<u64>, Vec<&Ack>) =
+            batch
+                .iter()
+                .fold((Vec::new(), Vec::new()), |(mut acked, mut refused), ack| {
+                    match ack.verdict {
+                        Verdict::Ack => acked.push(ack.tag),
+                        Verdict::Requeue | Verdict::Discard => refused.push(ack),
+                    }
+                    (acked, refused)
+                });
+        // Before the acks: an ack of all up to a tag must not take these with it.
+        let nacks = refused.iter().map(|ack| {
+            let options = BasicNackOptions {
+                multiple: false,
+                requeue: ack.verdict == Verdict::Requeue,
+            };
+            answer(channel.basic_nack(ack.tag, options))
+        });
+        futures_util::future::try_join_all(nacks).await?;
+        settled.refuse(refused.iter().map(|ack| ack.tag));
+        let Plan { up_to, singly } = settled.acknowledge(acked);
+        let prefix = up_to.map(|tag| (tag, true));
+        let acks = prefix
+            .into_iter()
+            .chain(singly.into_iter().map(|tag| (tag, false)))
+            .map(|(tag, multiple)| answer(channel.basic_ack(tag, BasicAckOptions { multiple })));
+        futures_util::future::try_join_all(acks).await?;
+        for ack in batch.drain(..) {
+            // Nobody waits for the answer of a settlement that was dropped.
+            let _ = ack.written.send(());
+        }
+    }
+    Ok(())
+}
+
+/// Which of a channel's tags are settled. They count up from 1 without a gap.
+#[derive(Debug, Default)]
+struct Settled {
+    /// All up to this one.
+    floor: u64,
+    /// Those above the floor, which therefore have a gap before them.
+    beyond: BTreeSet<u64>,
+}
+
+/// The acks to write.
+#[derive(Debug, PartialEq)]
+struct Plan {
+    /// This one and all before it.
+    up_to: Option<u64>,
+    /// These alone.
+    singly: Vec<u64>,
+}
+
+impl Settled {
+    fn refuse(&mut self, tags: impl IntoIterator<Item = u64>) {
+        self.beyond.extend(tags);
+    }
+
+    fn acknowledge(&mut self, mut tags: Vec<u64>) -> Plan {
+        self.beyond.extend(&tags);
+        while self.beyond.first() == Some(&(self.floor + 1)) {
+            self.beyond.pop_first();
+            self.floor += 1;
+        }
+        tags.sort_unstable();
+        let within = tags.partition_point(|tag| *tag <= self.floor);
+        let singly = tags.split_off(within);
+        Plan {
+            up_to: tags.last().copied(),
+            singly,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(up_to: Option<u64>, singly: &[u64]) -> Plan {
+        Plan {
+            up_to,
+            singly: singly.to_vec(),
+        }
+    }
+
+    #[test]
+    fn what_has_no_gap_before_it_is_acked_at_once_and_the_rest_singly() {
+        let mut settled = Settled::default();
+        assert_eq!(settled.acknowledge(vec![3, 1, 2, 5]), plan(Some(3), &[5]));
+        assert_eq!(settled.acknowledge(vec![7]), plan(None, &[7]));
+        assert_eq!(settled.acknowledge(vec![4, 6, 9]), plan(Some(6), &[9]));
+        assert_eq!(settled.acknowledge(vec![8]), plan(Some(8), &[]));
+    }
+
+    #[test]
+    fn an_ack_of_all_before_never_covers_what_is_still_open() {
+        let mut settled = Settled::default();
+        settled.refuse([2]);
+        assert_eq!(settled.acknowledge(vec![3]), plan(None, &[3]));
+        assert_eq!(settled.acknowledge(vec![1]), plan(Some(1), &[]));
+        assert_eq!(settled.acknowledge(vec![4]), plan(Some(4), &[]));
+    }
+}

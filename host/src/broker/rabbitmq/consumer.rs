@@ -1,0 +1,300 @@
+//! [`RabbitConsumer`]: takes deliveries from one queue over a connection of its own, and connects again
+//! for ever. What came on a lost channel is never acked on another.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer as Stream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::SettlementMode;
+use super::acks::{self, Ack, Acks};
+use super::connection::{Connector, Events, Link, answer, over};
+use super::hold::{Desk, RabbitHold};
+use super::message;
+use super::pace::Pace;
+use super::stop::{Stop, Switch, switch};
+use super::topology;
+use crate::broker::{BrokerError, Consumer, Delivery, Notice};
+use crate::settlement::Settlement;
+use crate::units::show_duration;
+
+/// How long giving back what was not handed out may take; then the broker does it by itself.
+const GIVE_BACK: Duration = Duration::from_secs(10);
+
+/// One queue's deliveries.
+pub(super) struct RabbitConsumer {
+    deliveries: mpsc::Receiver<Delivery>,
+    stop: Switch,
+}
+
+/// What the consuming loop needs to connect, the first time and again.
+struct Source {
+    connector: Arc<Connector>,
+    desk: Arc<Desk>,
+    prefetch: u16,
+}
+
+/// One connection's worth of consuming. A new one shares nothing with the one before.
+struct Generation {
+    link: Link,
+    events: Events,
+    channel: Channel,
+    stream: Stream,
+    acks: Acks,
+    settled: mpsc::UnboundedReceiver<Ack>,
+}
+
+/// How a generation ended.
+enum End {
+    /// We were asked to stop, and nothing is held any more.
+    Stopped,
+    /// The broker or the way to it.
+    Lost(String),
+}
+
+impl RabbitConsumer {
+    /// Connects, makes the queue if there is none, and starts the loop that takes from it.
+    pub(super) async fn start(
+        connector: Arc<Connector>,
+        desk: Arc<Desk>,
+        prefetch: u16,
+    ) -> Result<(Self, JoinHandle<()>), BrokerError> {
+        let source = Source {
+            connector,
+            desk,
+            // Zero would mean no bound at all.
+            prefetch: prefetch.max(1),
+        };
+        let first = source.open().await?;
+        let (sender, deliveries) = mpsc::channel(source.prefetch.into());
+        let (stop, stopped) = switch();
+        let supervised = source.supervise(first, sender, stopped);
+        Ok((
+            RabbitConsumer { deliveries, stop },
+            tokio::spawn(supervised),
+        ))
+    }
+}
+
+#[async_trait]
+impl Consumer for RabbitConsumer {
+    async fn next(&mut self, into: &mut Vec<Delivery>, limit: usize) {
+        let start = into.len();
+        loop {
+            if self.deliveries.recv_many(into, limit).await == 0 {
+                return;
+            }
+            // What was on its way when a connection broke is delivered again.
+            let mut index = start;
+            while let Some(delivery) = into.get(index) {
+                if delivery.hold.is_live() {
+                    index += 1;
+                } else {
+                    into.remove(index);
+                }
+            }
+            if into.len() > start {
+                return;
+            }
+        }
+    }
+
+    async fn stop(&mut self) {
+        self.stop.stop();
+        let give_back = async {
+            let mut releases = FuturesUnordered::new();
+            while let Some(delivery) = self.deliveries.recv().await {
+                let record = delivery.message.record.clone();
+                releases.push(delivery.settle(Settlement::Release {
+                    after: Duration::ZERO,
+                    record,
+                }));
+            }
+            // A release that fails is a message that the broker gives back by itself.
+            while releases.next().await.is_some() {}
+        };
+        // What is not given back in time goes back when the connection ends.
+        let _ = timeout(GIVE_BACK, give_back).await;
+        self.deliveries.close();
+    }
+}
+
+impl Source {
+    async fn open(&self) -> Result<Generation, BrokerError> {
+        let queue = &self.desk.queue;
+        let what = format!("cannot take tasks from queue `{queue}`");
+        let (link, events) = self.connector.open("consuming").await?;
+        let opened = async {
+            topology::ensure_queue(&link, queue.as_str()).await?;
+            let channel = link.channel().await?;
+            answer(channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
+            let stream = answer(channel.basic_consume(
+                queue.as_str().into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            ))
+            .await?;
+            Ok((channel, stream))
+        };
+        let (channel, stream) = opened
+            .await
+            .map_err(|trouble: super::connection::Trouble| trouble.while_doing(&what))?;
+        if self.desk.mode == SettlementMode::Standard {
+            topology::reattach_delays(&link, queue).await;
+        }
+        let (acks, settled) = mpsc::unbounded_channel();
+        Ok(Generation {
+            link,
+            events,
+            channel,
+            stream,
+            acks,
+            settled,
+        })
+    }
+
+    async fn supervise(
+        self,
+        first: Generation,
+        deliveries: mpsc::Sender<Delivery>,
+        mut stopped: Stop,
+    ) {
+        let mut pace = Pace::new();
+        let mut opened: Result<_, BrokerError> = Ok(first);
+        // Gone once we were asked to stop, by which the consumer knows that no more will come.
+        let mut deliveries = Some(deliveries);
+        loop {
+            let why = match opened {
+                Ok(generation) => {
+                    (self.desk.notices)(Notice::Connected);
+                    let since = Instant::now();
+                    match self.run(generation, &mut deliveries, &mut stopped).await {
+                        End::Stopped => return,
+                        End::Lost(why) => {
+                            pace.lived(since.elapsed());
+                            why
+                        }
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            if stopped.is_asked() {
+                return;
+            }
+            let wait = pace.wait();
+            (self.desk.notices)(Notice::Disconnected(format!(
+                "{why}; trying again in {}",
+                show_duration(wait)
+            )));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stopped.asked() => return,
+            }
+            opened = tokio::select! {
+                opened = self.open() => opened,
+                () = stopped.asked() => return,
+            };
+        }
+    }
+
+    async fn run(
+        &self,
+        generation: Generation,
+        deliveries: &mut Option<mpsc::Sender<Delivery>>,
+        stopped: &mut Stop,
+    ) -> End {
+        let Generation {
+            link,
+            mut events,
+            channel,
+            stream,
+            acks,
+            mut settled,
+        } = generation;
+        let end = tokio::select! {
+            why = self.hand_out(&channel, stream, acks, deliveries, stopped) => End::Lost(why),
+            written = acks::write(&channel, &mut settled) => match written {
+                Ok(()) => End::Stopped,
+                Err(trouble) => End::Lost(trouble.text),
+            },
+            why = over(&mut events, |_| {}) => End::Lost(why),
+        };
+        if matches!(end, End::Stopped) {
+            link.close().await;
+        }
+        end
+    }
+
+    /// Hands deliveries to the consumer until it is stopped, and then waits without end while what was
+    /// handed out is settled. Returns why the stream broke.
+    async fn hand_out(
+        &self,
+        channel: &Channel,
+        mut stream: Stream,
+        acks: Acks,
+        deliveries: &mut Option<mpsc::Sender<Delivery>>,
+        stopped: &mut Stop,
+    ) -> String {
+        let Some(sender) = deliveries.clone() else {
+            return "stopped".to_owned();
+        };
+        let mut stopping = false;
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = stopped.asked(), if !stopping => {
+                    stopping = true;
+                    let tag = stream.tag();
+                    if let Err(trouble) =
+                        answer(channel.basic_cancel(tag, BasicCancelOptions::default())).await
+                    {
+                        return trouble.text;
+                    }
+                    continue;
+                }
+                next = stream.next() => next,
+            };
+            match next {
+                Some(Ok(delivered)) => {
+                    let delivery = self.delivery(delivered, &acks);
+                    // Whoever closes the other end has asked us to stop.
+                    let _ = sender.send(delivery).await;
+                }
+                Some(Err(error)) => return super::connection::Trouble::from(error).text,
+                None if stopping => break,
+                None => {
+                    return format!(
+                        "the broker ended the subscription to queue `{}`; was it deleted?",
+                        self.desk.queue
+                    );
+                }
+            }
+        }
+        *deliveries = None;
+        drop((sender, acks));
+        std::future::pending().await
+    }
+
+    fn delivery(&self, delivered: lapin::message::Delivery, acks: &Acks) -> Delivery {
+        let original = delivered.properties;
+        Delivery {
+            message: message::read(&original, delivered.data),
+            crashes: message::crashes(&original, delivered.redelivered),
+            hold: Box::new(RabbitHold {
+                desk: self.desk.clone(),
+                acks: acks.clone(),
+                tag: delivered.delivery_tag,
+                original,
+            }),
+        }
+    }
+}

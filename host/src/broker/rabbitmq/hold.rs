@@ -1,0 +1,201 @@
+//! [`RabbitHold`]: what a settlement means on AMQP. First what it publishes is confirmed, then the
+//! original goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use async_trait::async_trait;
+use bytes::Bytes;
+use lapin::BasicProperties;
+use tokio::sync::oneshot;
+
+use super::SettlementMode;
+use super::acks::{Ack, Acks, Verdict};
+use super::delay::Delay;
+use super::message;
+use super::outlet::{Destination, NotPublished, Patience};
+use super::pace::Pace;
+use super::publisher::Publisher;
+use crate::broker::{Hold, Message, Notice, NoticeSink, Record, ReplyTo, SettleError};
+use crate::name::QueueName;
+use crate::settlement::{Reply, Settlement};
+
+/// How often a settlement tries to publish before it gives the message back. With the waits between,
+/// about half a minute: a message that goes back and forth must not spin.
+const TRIES: u32 = 8;
+
+/// What the holds of one consumer share.
+pub(super) struct Desk {
+    pub(super) queue: QueueName,
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) mode: SettlementMode,
+    pub(super) notices: NoticeSink,
+}
+
+/// A delivery on one consuming channel.
+pub(super) struct RabbitHold {
+    pub(super) desk: Arc<Desk>,
+    pub(super) acks: Acks,
+    pub(super) tag: u64,
+    pub(super) original: BasicProperties,
+}
+
+#[async_trait]
+impl Hold for RabbitHold {
+    fn is_live(&self) -> bool {
+        !self.acks.is_closed()
+    }
+
+    async fn settle(
+        self: Box<Self>,
+        message: Message,
+        settlement: Settlement,
+    ) -> Result<(), SettleError> {
+        if !self.is_live() {
+            return Err(SettleError::Lost);
+        }
+        match self.publish(&message, settlement).await {
+            Ok(verdict) => self.tell(verdict).await,
+            Err(why) => {
+                self.tell(Verdict::Requeue).await?;
+                Err(SettleError::Failed(anyhow!(
+                    "could not publish what the settlement asks for, so the message went back to \
+                     queue `{}`: {why}",
+                    self.desk.queue
+                )))
+            }
+        }
+    }
+}
+
+impl RabbitHold {
+    /// Publishes what a settlement asks for, and says what the broker is to do with the original.
+    async fn publish(&self, message: &Message, settlement: Settlement) -> Result<Verdict, String> {
+        let reply_to = message.reply_to.as_ref();
+        match (settlement, self.desk.mode) {
+            (Settlement::Done { reply }, _) => {
+                self.reply(reply_to, &reply).await?;
+                Ok(Verdict::Ack)
+            }
+            (
+                Settlement::Retry {
+                    after,
+                    record,
+                    reply,
+                },
+                mode,
+            ) => {
+                self.reply(reply_to.filter(|address| address.notify), &reply)
+                    .await?;
+                self.again(message, after, &record, mode).await
+            }
+            (Settlement::Release { after, record }, mode) => {
+                self.again(message, after, &record, mode).await
+            }
+            (Settlement::Dead { letter, reply }, SettlementMode::Standard) => {
+                let queue = &self.desk.queue;
+                let properties = message::bury(&self.original, message, &letter, queue)
+                    .map_err(|error| format!("{error:#}"))?;
+                self.send(Destination::Dead(queue), properties, &message.body)
+                    .await?;
+                self.reply(reply_to, &reply).await?;
+                Ok(Verdict::Ack)
+            }
+            (Settlement::Dead { reply, .. }, SettlementMode::Native) => {
+                self.reply(reply_to, &reply).await?;
+                Ok(Verdict::Discard)
+            }
+        }
+    }
+
+    /// Has the message delivered again. Without a delay too it is a copy that goes, because the broker
+    /// would count a requeue as a crash.
+    async fn again(
+        &self,
+        message: &Message,
+        after: Duration,
+        record: &Record,
+        mode: SettlementMode,
+    ) -> Result<Verdict, String> {
+        if mode == SettlementMode::Native {
+            return Ok(Verdict::Requeue);
+        }
+        let properties =
+            message::copy(&self.original, message, record).map_err(|error| format!("{error:#}"))?;
+        let queue = &self.desk.queue;
+        if after.is_zero() {
+            // The worker is going; it has no time for more than one try.
+            let sent = self
+                .desk
+                .publisher
+                .publish(
+                    Destination::Queue(queue),
+                    properties,
+                    &message.body,
+                    Patience::Bounded,
+                )
+                .await;
+            return Ok(match sent {
+                Ok(()) => Verdict::Ack,
+                Err(_) => Verdict::Requeue,
+            });
+        }
+        let to = Destination::Later(queue, Delay::nearest(after));
+        self.send(to, properties, &message.body).await?;
+        Ok(Verdict::Ack)
+    }
+
+    async fn reply(&self, to: Option<&ReplyTo>, reply: &Reply) -> Result<(), String> {
+        let Some(to) = to else {
+            return Ok(());
+        };
+        let properties = message::write_reply(reply, to.correlation_id.as_deref())
+            .map_err(|error| format!("{error:#}"))?;
+        self.send(Destination::Reply(&to.address), properties, &reply.body)
+            .await
+    }
+
+    /// Publishes, and tries again for as long as that makes sense.
+    async fn send(
+        &self,
+        to: Destination<'_>,
+        properties: BasicProperties,
+        body: &Bytes,
+    ) -> Result<(), String> {
+        let mut pace = Pace::new();
+        let mut last = String::new();
+        for _ in 0..TRIES {
+            let publisher = &self.desk.publisher;
+            let sent = publisher
+                .publish(to, properties.clone(), body, Patience::WhileBlocked)
+                .await;
+            match (sent, to) {
+                (Ok(()), _) => return Ok(()),
+                (Err(NotPublished::Unroutable(_)), Destination::Reply(address)) => {
+                    (self.desk.notices)(Notice::Warning(format!(
+                        "a reply found nobody at `{address}`; the requester is gone"
+                    )));
+                    return Ok(());
+                }
+                (Err(why), _) => why.text().clone_into(&mut last),
+            }
+            if !self.is_live() {
+                break;
+            }
+            tokio::time::sleep(pace.wait()).await;
+        }
+        Err(last)
+    }
+
+    async fn tell(&self, verdict: Verdict) -> Result<(), SettleError> {
+        let (written, told) = oneshot::channel();
+        let ack = Ack {
+            tag: self.tag,
+            verdict,
+            written,
+        };
+        self.acks.send(ack).map_err(|_| SettleError::Lost)?;
+        told.await.map_err(|_| SettleError::Lost)
+    }
+}

@@ -1,0 +1,295 @@
+//! [`Outlet`]: a channel that publishes, each message confirmed, and sees that what it publishes has
+//! somewhere to go. Many publish at once; nobody waits for another's confirm.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation};
+use tokio::sync::{OnceCell, watch};
+
+use super::connection::{Link, Trouble, answer};
+use super::delay::{self, Delay, LEVELS};
+use super::topology;
+use crate::broker::Depth;
+use crate::name::QueueName;
+use crate::units::show_duration;
+
+/// How long a confirm may take. A quorum queue that elects a leader needs some seconds.
+const CONFIRM: Duration = Duration::from_secs(30);
+
+/// A connection with a channel in confirm mode. Once something went wrong on it, it is of no more use.
+pub(super) struct Outlet {
+    link: Link,
+    channel: Channel,
+    failure: watch::Sender<Option<String>>,
+    alarm: watch::Sender<Option<String>>,
+    known: Mutex<HashMap<QueueName, Arc<Known>>>,
+}
+
+/// What this connection has seen to be on the broker for one task queue.
+struct Known {
+    queue: OnceCell<()>,
+    dead: OnceCell<()>,
+    levels: [OnceCell<()>; LEVELS as usize],
+}
+
+/// Where a message goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Destination<'a> {
+    /// A task queue, now.
+    Queue(&'a QueueName),
+    /// A task queue, later.
+    Later(&'a QueueName, Delay),
+    /// The dead letters of a task queue.
+    Dead(&'a QueueName),
+    /// A requester's address.
+    Reply(&'a str),
+}
+
+/// What a publisher does while the broker holds publishing back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Waits on: a settlement has nowhere else to go, and a second try would only be a second copy.
+    WhileBlocked,
+    /// Gives up in time and says why.
+    Bounded,
+}
+
+/// Why a message was not confirmed.
+#[derive(Debug)]
+pub(super) enum NotPublished {
+    /// No queue takes it.
+    Unroutable(String),
+    /// The broker said no to this message: a queue is full or has no majority.
+    Refused(String),
+    /// The connection or the topology is in trouble; the message may have arrived.
+    Trouble(Trouble),
+}
+
+impl Outlet {
+    pub(super) async fn open(link: Link) -> Result<Self, Trouble> {
+        let channel = link.channel().await?;
+        answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        Ok(Outlet {
+            link,
+            channel,
+            failure: watch::Sender::new(None),
+            alarm: watch::Sender::new(None),
+            known: Mutex::default(),
+        })
+    }
+
+    /// Publishes a message and returns when it is confirmed. Makes what is missing of its queues.
+    pub(super) async fn publish(
+        &self,
+        to: Destination<'_>,
+        properties: BasicProperties,
+        body: &[u8],
+        patience: Patience,
+    ) -> Result<(), NotPublished> {
+        self.prepare(to).await.map_err(NotPublished::Trouble)?;
+        let (exchange, key) = route(to);
+        let first = self
+            .send(&exchange, &key, properties.clone(), body, patience)
+            .await;
+        let gone = match (&first, to) {
+            (Err(NotPublished::Unroutable(_)), Destination::Queue(queue))
+            | (Err(NotPublished::Unroutable(_)), Destination::Later(queue, _))
+            | (Err(NotPublished::Unroutable(_)), Destination::Dead(queue)) => queue,
+            (_, Destination::Reply(_)) | (Ok(()) | Err(_), _) => return first,
+        };
+        // Somebody deleted the queue since we saw it.
+        self.forget(gone);
+        self.prepare(to).await.map_err(NotPublished::Trouble)?;
+        topology::reattach_delays(&self.link, gone).await;
+        self.send(&exchange, &key, properties, body, patience).await
+    }
+
+    async fn send(
+        &self,
+        exchange: &str,
+        key: &str,
+        properties: BasicProperties,
+        body: &[u8],
+        patience: Patience,
+    ) -> Result<(), NotPublished> {
+        let options = BasicPublishOptions {
+            mandatory: true,
+            immediate: false,
+        };
+        let confirmed = async {
+            self.channel
+                .basic_publish(exchange.into(), key.into(), options, body, properties)
+                .await?
+                .await
+        };
+        tokio::pin!(confirmed);
+        let mut failure = self.failure.subscribe();
+        loop {
+            let confirmation = tokio::select! {
+                confirmation = &mut confirmed => confirmation,
+                why = failed(&mut failure) => return Err(trouble(None, why)),
+                () = tokio::time::sleep(CONFIRM) => {
+                    let alarm = self.alarm.borrow().clone();
+                    match (alarm, patience) {
+                        (Some(_), Patience::WhileBlocked) => continue,
+                        (Some(why), Patience::Bounded) => {
+                            return Err(trouble(
+                                None,
+                                format!("the broker holds publishing back: {why}"),
+                            ));
+                        }
+                        (None, _) => {
+                            let why = format!("no confirm within {}", show_duration(CONFIRM));
+                            self.fail(&why);
+                            return Err(trouble(None, why));
+                        }
+                    }
+                }
+            };
+            return match confirmation {
+                Ok(Confirmation::Ack(None)) => Ok(()),
+                Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => {
+                    Err(NotPublished::Unroutable(returned.reply_text.to_string()))
+                }
+                Ok(Confirmation::Nack(None)) => Err(NotPublished::Refused(
+                    "the broker did not take the message; a queue is full, or too few of its nodes are up".to_owned(),
+                )),
+                // Confirms are on from the start, so this is a channel that is none of ours.
+                Ok(Confirmation::NotRequested) => Err(trouble(None, "no confirm".to_owned())),
+                Err(error) => {
+                    let trouble = Trouble::from(error);
+                    self.fail(&trouble.text);
+                    Err(NotPublished::Trouble(trouble))
+                }
+            };
+        }
+    }
+
+    async fn prepare(&self, to: Destination<'_>) -> Result<(), Trouble> {
+        match to {
+            Destination::Queue(queue) => self.known(queue).ensure_queue(&self.link, queue).await,
+            Destination::Later(queue, delay) => {
+                let known = self.known(queue);
+                known.ensure_queue(&self.link, queue).await?;
+                known.ensure_levels(&self.link, queue, delay.top()).await
+            }
+            Destination::Dead(queue) => self
+                .known(queue)
+                .dead
+                .get_or_try_init(|| topology::ensure_dead_queue(&self.link, queue))
+                .await
+                .copied(),
+            Destination::Reply(_) => Ok(()),
+        }
+    }
+
+    fn known(&self, queue: &QueueName) -> Arc<Known> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(queue) {
+            Some(known) => known.clone(),
+            None => known.entry(queue.clone()).or_default().clone(),
+        }
+    }
+
+    fn forget(&self, queue: &QueueName) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(queue);
+    }
+
+    /// See [`topology::depth`].
+    pub(super) async fn depth(&self, queue: &QueueName) -> Result<Option<Depth>, Trouble> {
+        topology::depth(&self.link, queue).await
+    }
+
+    /// The channel, for what is tied to it.
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Marks it as of no more use, and wakes everybody who waits on it.
+    pub(super) fn fail(&self, why: &str) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert_with(|| why.to_owned());
+            first
+        });
+    }
+
+    /// Waits until it is of no more use.
+    pub(super) async fn failed(&self) -> String {
+        failed(&mut self.failure.subscribe()).await
+    }
+
+    /// The broker holds publishing back, and why; or not any more.
+    pub(super) fn set_alarm(&self, alarm: Option<String>) {
+        self.alarm.send_replace(alarm);
+    }
+
+    /// Ends the connection in order.
+    pub(super) async fn close(&self) {
+        self.fail("the connection was closed");
+        self.link.close().await;
+    }
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Known {
+            queue: OnceCell::new(),
+            dead: OnceCell::new(),
+            levels: std::array::from_fn(|_| OnceCell::new()),
+        }
+    }
+}
+
+impl Known {
+    async fn ensure_queue(&self, link: &Link, queue: &QueueName) -> Result<(), Trouble> {
+        self.queue
+            .get_or_try_init(|| topology::ensure_queue(link, queue.as_str()))
+            .await
+            .copied()
+    }
+
+    async fn ensure_levels(&self, link: &Link, queue: &QueueName, top: u32) -> Result<(), Trouble> {
+        for (level, cell) in (0..=top).zip(&self.levels) {
+            cell.get_or_try_init(|| topology::ensure_level(link, queue, level))
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn route(to: Destination<'_>) -> (String, String) {
+    match to {
+        Destination::Queue(queue) => (String::new(), queue.as_str().to_owned()),
+        Destination::Dead(queue) => (String::new(), topology::dead_name(queue)),
+        Destination::Later(queue, delay) => {
+            (delay::level_name(queue, delay.top()), delay.routing_key())
+        }
+        Destination::Reply(address) => (String::new(), address.to_owned()),
+    }
+}
+
+async fn failed(failure: &mut watch::Receiver<Option<String>>) -> String {
+    match failure.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_) => "the connection was closed".to_owned(),
+    }
+}
+
+fn trouble(code: Option<u16>, text: String) -> NotPublished {
+    NotPublished::Trouble(Trouble { code, text })
+}
+
+impl NotPublished {
+    /// What happened, for a person.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            NotPublished::Unroutable(text) | NotPublished::Refused(text) => text,
+            NotPublished::Trouble(trouble) => &trouble.text,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What must be on the broker before a message can go there: task queues, dead-letter queues, and the
+//! delay queues of [`super::delay`]. A queue that is there is taken as it is.
+
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, ExchangeKind};
+
+use super::connection::{Link, Trouble, answer};
+use super::delay::{self, LEVELS};
+use crate::broker::Depth;
+use crate::name::QueueName;
+
+const NOT_FOUND: u16 = 404;
+const OTHER_ARGUMENTS: u16 = 406;
+
+/// Where a task queue's dead letters are.
+pub(super) fn dead_name(queue: &QueueName) -> String {
+    format!("{queue}.dead")
+}
+
+/// Sees that a queue is there, and makes a durable quorum queue if not. It gets no other argument, so
+/// that a producer may declare it in the tutorial's way before or after us.
+pub(super) async fn ensure_queue(link: &Link, name: &str) -> Result<(), Trouble> {
+    if count(link, name).await?.is_some() {
+        return Ok(());
+    }
+    let channel = link.channel().await?;
+    match declare(&channel, name, quorum()).await {
+        // Somebody else was faster, with other arguments.
+        Err(trouble) if trouble.code == Some(OTHER_ARGUMENTS) => match count(link, name).await? {
+            Some(_) => Ok(()),
+            None => Err(trouble),
+        },
+        declared => declared,
+    }
+}
+
+/// Sees that the queue for dead letters is there.
+///
+/// From version 4 on the broker drops a message that was looked at and put back twenty times, unless
+/// the queue says otherwise; before, it neither does that nor takes the argument.
+pub(super) async fn ensure_dead_queue(link: &Link, queue: &QueueName) -> Result<(), Trouble> {
+    let name = dead_name(queue);
+    if count(link, &name).await?.is_some() {
+        return Ok(());
+    }
+    let mut unlimited = quorum();
+    unlimited.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
+    let channel = link.channel().await?;
+    match declare(&channel, &name, unlimited).await {
+        Err(trouble) if trouble.code == Some(OTHER_ARGUMENTS) => ensure_queue(link, &name).await,
+        declared => declared,
+    }
+}
+
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
+    arguments
+}
+
+/// Binds a queue to its delay queues, where messages may be waiting: one that was deleted and made again
+/// has lost that. Without the right to do so all else still works, and the next delay tells of it.
+pub(super) async fn reattach_delays(link: &Link, queue: &QueueName) {
+    if let Ok(channel) = link.channel().await {
+        let _ = ensure_due(&channel, queue).await;
+    }
+}
+
+/// Sees that what comes out of the delay queues finds the task queue.
+async fn ensure_due(channel: &Channel, queue: &QueueName) -> Result<(), Trouble> {
+    let due = delay::due_name(queue);
+    exchange(channel, &due, ExchangeKind::Fanout).await?;
+    answer(channel.queue_bind(
+        queue.as_str().into(),
+        due.into(),
+        "".into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    ))
+    .await
+}
+
+/// Sees that a level is there, and that it leads on: to the level below, or from the lowest to the task
+/// queue. The lower levels must be there.
+pub(super) async fn ensure_level(
+    link: &Link,
+    queue: &QueueName,
+    level: u32,
+) -> Result<(), Trouble> {
+    let channel = link.channel().await?;
+    let name = delay::level_name(queue, level);
+    let next = match level.checked_sub(1) {
+        None => {
+            ensure_due(&channel, queue).await?;
+            delay::due_name(queue)
+        }
+        Some(below) => delay::level_name(queue, below),
+    };
+    exchange(&channel, &name, ExchangeKind::Topic).await?;
+    declare(&channel, &name, level_arguments(level, &next)).await?;
+    answer(channel.queue_bind(
+        name.as_str().into(),
+        name.as_str().into(),
+        delay::binding_key(level, 1).into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    ))
+    .await?;
+    answer(channel.exchange_bind(
+        next.into(),
+        name.into(),
+        delay::binding_key(level, 0).into(),
+        ExchangeBindOptions::default(),
+        FieldTable::default(),
+    ))
+    .await
+}
+
+fn level_arguments(level: u32, next: &str) -> FieldTable {
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let mut arguments = quorum();
+    arguments.insert(
+        "x-message-ttl".into(),
+        AMQPValue::LongLongInt(delay::time_to_live(level)),
+    );
+    arguments.insert("x-dead-letter-exchange".into(), text(next));
+    // Without both of these the broker forgets a message before the next queue has it.
+    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+    arguments.insert("x-overflow".into(), text("reject-publish"));
+    arguments
+}
+
+/// Counts what waits on a task queue and beside it. None: there is no such queue.
+pub(super) async fn depth(link: &Link, queue: &QueueName) -> Result<Option<Depth>, Trouble> {
+    let Some(ready) = count(link, queue.as_str()).await? else {
+        return Ok(None);
+    };
+    let dead = count(link, &dead_name(queue)).await?.unwrap_or_default();
+    let mut delayed = 0;
+    for level in 0..LEVELS {
+        // Levels are made from the lowest up, so that the first gap is the end.
+        match count(link, &delay::level_name(queue, level)).await? {
+            Some(waiting) => delayed += waiting,
+            None => break,
+        }
+    }
+    Ok(Some(Depth {
+        ready,
+        running: None,
+        delayed,
+        dead,
+    }))
+}
+
+/// How many messages are ready on a queue. None: there is no such queue. Asked on a channel of its
+/// own, because the broker closes the channel on which it answers no.
+async fn count(link: &Link, name: &str) -> Result<Option<u64>, Trouble> {
+    let channel = link.channel().await?;
+    let asked = answer(channel.queue_declare(
+        name.into(),
+        QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        },
+        FieldTable::default(),
+    ))
+    .await;
+    match asked {
+        Ok(queue) => Ok(Some(queue.message_count().into())),
+        Err(trouble) if trouble.code == Some(NOT_FOUND) => Ok(None),
+        Err(trouble) => Err(trouble),
+    }
+}
+
+async fn declare(channel: &Channel, name: &str, arguments: FieldTable) -> Result<(), Trouble> {
+    let options = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    answer(channel.queue_declare(name.into(), options, arguments))
+        .await
+        .map(drop)
+}
+
+async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<(), Trouble> {
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    answer(channel.exchange_declare(name.into(), kind, options, FieldTable::default())).await
+}

@@ -1,0 +1,129 @@
+//! [`Node`]: a private RabbitMQ that a test may kill, and the shared one that it may not.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The node that `tests/run` starts for all tests. Each uses queue names of its own.
+pub(crate) fn shared_url() -> String {
+    std::env::var("SCUTWORK_TEST_AMQP")
+        .unwrap_or_else(|_| panic!("NOT RUN: SCUTWORK_TEST_AMQP names no broker; use tests/run"))
+}
+
+/// A broker of one's own. It ends when it is dropped.
+pub(crate) struct Node {
+    directory: TempDir,
+    port: u16,
+    settings: String,
+    broker: Option<Child>,
+}
+
+impl Node {
+    /// Starts a node and waits until it takes connections.
+    pub(crate) async fn start() -> Node {
+        Node::start_with("").await
+    }
+
+    /// The same, with more lines for rabbitmq.conf.
+    pub(crate) async fn start_with(settings: &str) -> Node {
+        let mut node = Node {
+            directory: TempDir::new().unwrap(),
+            port: three_free_ports(),
+            settings: settings.to_owned(),
+            broker: None,
+        };
+        node.restart().await;
+        node
+    }
+
+    /// How to reach it.
+    pub(crate) fn url(&self) -> String {
+        format!("amqp://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it by SIGKILL.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(mut broker) = self.broker.take() {
+            broker.kill().unwrap();
+            broker.wait().unwrap();
+        }
+    }
+
+    /// Ends it by SIGTERM, which it takes a moment to obey.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(mut broker) = self.broker.take() {
+            let id = rustix::process::Pid::from_child(&broker);
+            rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+            until("the node ends", || broker.try_wait().unwrap().is_some()).await;
+        }
+    }
+
+    /// Starts it again, on the same data.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        // The port mapper of the last run ends a moment after its broker.
+        let ports = [self.port, self.port + 1, self.port + 2];
+        until("the node's ports are free", || ports.iter().all(is_free)).await;
+        let settings = self.directory.path().join("settings");
+        std::fs::write(&settings, &self.settings).unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/rabbitmq-node");
+        let broker = Command::new(script)
+            .arg(self.directory.path())
+            .arg(self.port.to_string())
+            .arg(settings)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.broker = Some(broker);
+        until("the node takes connections", || greets(self.port)).await;
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut broker) = self.broker.take() {
+            // It may have ended by itself.
+            let _ = broker.kill();
+            let _ = broker.wait();
+        }
+    }
+}
+
+/// Waits for what no event tells of, looking often.
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while !done() {
+        assert!(Instant::now() < deadline, "waited too long until {what}");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+/// Whether a broker answers AMQP's header on this port.
+fn greets(port: u16) -> bool {
+    let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)) else {
+        return false;
+    };
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let mut first = [0];
+    socket.write_all(b"AMQP\0\0\x09\x01").is_ok() && socket.read_exact(&mut first).is_ok()
+}
+
+fn is_free(port: &u16) -> bool {
+    TcpListener::bind(("127.0.0.1", *port)).is_ok()
+}
+
+/// The first of three free ports in a row, below those that the system gives to clients.
+pub(crate) fn three_free_ports() -> u16 {
+    loop {
+        let first = fastrand::u16(20_000..32_000);
+        if [first, first + 1, first + 2].iter().all(is_free) {
+            return first;
+        }
+    }
+}
