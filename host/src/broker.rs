@@ -3,6 +3,8 @@
 //! Whatever carries the messages implements [`Broker`], and passes the suite in `tests/` whose test
 //! names are the guarantees. Nothing here knows what a plugin or a sandbox is.
 
+pub mod sqlite;
+
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
