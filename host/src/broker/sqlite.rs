@@ -5,6 +5,7 @@
 //! share is not supported: its locks may not hold between machines.
 
 mod consumer;
+mod desk;
 mod fault;
 mod presence;
 mod replies;
@@ -23,10 +24,11 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 
 use self::consumer::SqliteConsumer;
+use self::desk::Desk;
 use self::presence::Presence;
 use self::replies::SqliteReplies;
 use self::store::Store;
-use self::writer::{Desk, Writer};
+use self::writer::Writer;
 use super::{Broker, BrokerError, Consumer, Depth, Message, Notice, NoticeSink, Replies};
 use crate::name::QueueName;
 

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::desk::{Answer, Desk, Kind, Place, Stray};
 use super::store::{Claim, Claimed, Fate};
-use super::writer::{Answer, Desk, Kind, Place, Stray};
 use crate::broker::{
     BrokerError, Consumer, Delivery, Hold, Message, Notice, NoticeSink, Record, SettleError,
 };
@@ -138,15 +138,6 @@ impl SqliteConsumer {
             }
         }
     }
-
-    /// Everything that is claimed or being claimed and was not handed out.
-    fn take_unhanded(&mut self) -> Vec<Stray> {
-        let buffered = self.buffer.drain(..).map(|(claimed, _)| Stray {
-            id: claimed.id,
-            crashed: false,
-        });
-        buffered.collect()
-    }
 }
 
 #[async_trait]
@@ -209,17 +200,23 @@ impl Drop for SqliteConsumer {
                 self.desk.stray(unhanded(claim));
             }
         }
-        let buffered = self.take_unhanded();
-        self.desk.stray(buffered);
+        let buffered = self.buffer.drain(..).map(|(claimed, _)| claimed);
+        self.desk.stray(buffered.map(Stray::unhanded));
     }
 }
 
 fn unhanded(claim: Claim) -> Vec<Stray> {
-    let strays = claim.taken.into_iter().map(|claimed| Stray {
-        id: claimed.id,
-        crashed: false,
-    });
-    strays.collect()
+    claim.taken.into_iter().map(Stray::unhanded).collect()
+}
+
+impl Stray {
+    /// Nobody has begun with it, so nobody can have died of it.
+    fn unhanded(claimed: Claimed) -> Stray {
+        Stray {
+            id: claimed.id,
+            crashed: false,
+        }
+    }
 }
 
 /// All the slots that are free, or none.
@@ -283,8 +280,11 @@ impl Hold for SqliteHold {
                 self.is_settled = true;
                 Err(SettleError::Lost)
             }
-            // It goes back to the queue when this hold is dropped, on the next line.
-            Ok(Err(error)) => Err(SettleError::Failed(error.into())),
+            Ok(Err(error)) => {
+                self.is_settled = true;
+                self.desk.stray([Stray { id, crashed: false }]);
+                Err(SettleError::Failed(error.into()))
+            }
         }
     }
 }
@@ -292,10 +292,10 @@ impl Hold for SqliteHold {
 impl Drop for SqliteHold {
     fn drop(&mut self) {
         if !self.is_settled {
-            let crashed = true;
+            // Whoever had it went without a word: a panic, as a rule.
             self.desk.stray([Stray {
                 id: self.id,
-                crashed,
+                crashed: true,
             }]);
         }
     }

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::desk::{Answer, Desk, Kind};
 use super::publish;
 use super::store::Store;
-use super::writer::{Answer, Desk, Kind};
 use crate::broker::{BrokerError, Message, Replies};
 use crate::name::QueueName;
 use crate::settlement::Reply;

@@ -4,23 +4,19 @@
 //! It knows transactions and who lives; what is written is the business of those who ask.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use anyhow::anyhow;
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use super::desk::{Desk, Job, Kind, PLACES, Shared};
 use super::presence::Presence;
 use super::store::Store;
 use super::{fault, row};
-use crate::broker::{BrokerError, Notice, NoticeSink};
-
-/// How many callers may wait for the writer before the next one waits for a place. Also the most
-/// that share one transaction.
-const QUEUE: usize = 1024;
+use crate::broker::{Notice, NoticeSink};
 
 /// How often the writer looks for processes that died, and for what else time brings.
 const TICK: Duration = Duration::from_secs(1);
@@ -30,159 +26,6 @@ const PRUNE_EVERY: u32 = 60;
 
 /// Tries of a transaction that meets another process's, each as long as the connection's patience.
 const TRIES: u32 = 3;
-
-/// What the callers of one writer share. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Desk {
-    inbox: mpsc::Sender<Box<dyn Job>>,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    /// Steps whenever someone who waits should look again.
-    wake: watch::Sender<u64>,
-    /// Messages that lost their holder in this process; they go back within a tick.
-    strays: Mutex<Vec<Stray>>,
-    open: AtomicBool,
-    closing: Notify,
-    path: PathBuf,
-}
-
-/// A message whose holder in this process is gone without having settled it.
-pub(super) struct Stray {
-    pub(super) id: i64,
-    /// It had been handed out, and may be what made its holder go.
-    pub(super) crashed: bool,
-}
-
-/// Which transactions a piece of work can share.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Brings something; always writes.
-    Give,
-    /// Takes what is there, after all that gives; writes nothing if nothing is there.
-    Take,
-}
-
-/// A piece of work and whoever waits for it.
-trait Job: Send {
-    fn kind(&self) -> Kind;
-    /// Does the work. It may be called again, when the transaction was rolled back.
-    fn run(&mut self, store: &Store<'_>) -> rusqlite::Result<()>;
-    /// Answers, once it is known what became of the transaction.
-    fn finish(self: Box<Self>, outcome: Result<(), BrokerError>, strays: &Mutex<Vec<Stray>>);
-}
-
-struct Asked<T, W> {
-    kind: Kind,
-    work: W,
-    value: Option<T>,
-    answer: oneshot::Sender<Result<T, BrokerError>>,
-    unwanted: fn(T) -> Vec<Stray>,
-}
-
-impl<T, W> Job for Asked<T, W>
-where
-    T: Send,
-    W: FnMut(&Store<'_>) -> rusqlite::Result<T> + Send,
-{
-    fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    fn run(&mut self, store: &Store<'_>) -> rusqlite::Result<()> {
-        self.value = Some((self.work)(store)?);
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, outcome: Result<(), BrokerError>, strays: &Mutex<Vec<Stray>>) {
-        let value = self.value;
-        let answer = outcome.map(|()| value.expect("a job that was committed has run"));
-        if let Err(Ok(unwanted)) = self.answer.send(answer) {
-            lock(strays).extend((self.unwanted)(unwanted));
-        }
-    }
-}
-
-/// The receiving end of a question to the writer.
-pub(super) type Answer<T> = oneshot::Receiver<Result<T, BrokerError>>;
-
-/// A place in the writer's queue.
-pub(super) struct Place<'a>(mpsc::Permit<'a, Box<dyn Job>>);
-
-impl Place<'_> {
-    /// Takes the place for work whose result goes back by `unwanted` if nobody waits for it then.
-    pub(super) fn ask<T, W>(self, kind: Kind, unwanted: fn(T) -> Vec<Stray>, work: W) -> Answer<T>
-    where
-        T: Send + 'static,
-        W: FnMut(&Store<'_>) -> rusqlite::Result<T> + Send + 'static,
-    {
-        let (answer, receiver) = oneshot::channel();
-        self.0.send(Box::new(Asked {
-            kind,
-            work,
-            value: None,
-            answer,
-            unwanted,
-        }));
-        receiver
-    }
-}
-
-impl Desk {
-    /// Waits for a place in the writer's queue. Cancel safe.
-    ///
-    /// # Errors
-    /// When the broker was closed.
-    pub(super) async fn place(&self) -> Result<Place<'_>, BrokerError> {
-        let permit = self.inbox.reserve().await;
-        permit.map(Place).map_err(|_| self.closed())
-    }
-
-    /// A place in the writer's queue, if there is one free now.
-    pub(super) fn try_place(&self) -> Option<Place<'_>> {
-        self.inbox.try_reserve().ok().map(Place)
-    }
-
-    /// Has `work` done within a transaction, and returns once it is committed.
-    pub(super) async fn ask<T, W>(&self, work: W) -> Result<T, BrokerError>
-    where
-        T: Send + 'static,
-        W: FnMut(&Store<'_>) -> rusqlite::Result<T> + Send + 'static,
-    {
-        let place = self.place().await?;
-        let answer = place.ask(Kind::Give, |_| Vec::new(), work);
-        answer.await.unwrap_or_else(|_| Err(self.closed()))
-    }
-
-    /// Why nothing is answered any more.
-    pub(super) fn closed(&self) -> BrokerError {
-        BrokerError::Unavailable(anyhow!(
-            "the queue {} was closed by this process",
-            self.shared.path.display()
-        ))
-    }
-
-    /// Whether what this process holds is still its own.
-    pub(super) fn is_open(&self) -> bool {
-        self.shared.open.load(Ordering::Acquire)
-    }
-
-    /// Tells the writer to finish what was asked, give back what is held, and end.
-    pub(super) fn close(&self) {
-        self.shared.closing.notify_one();
-    }
-
-    /// Steps whenever there may be something new, from this process or another.
-    pub(super) fn wake(&self) -> watch::Receiver<u64> {
-        self.shared.wake.subscribe()
-    }
-
-    /// Sends messages back whose holder is gone.
-    pub(super) fn stray(&self, strays: impl IntoIterator<Item = Stray>) {
-        lock(&self.shared.strays).extend(strays);
-    }
-}
 
 /// What the thread owns.
 pub(super) struct Writer {
@@ -205,16 +48,9 @@ impl Writer {
         reply_ttl: Duration,
         notices: NoticeSink,
     ) -> std::io::Result<(Desk, std::thread::JoinHandle<()>)> {
-        let (inbox, jobs) = mpsc::channel(QUEUE);
-        let shared = Arc::new(Shared {
-            wake: watch::Sender::new(0),
-            strays: Mutex::default(),
-            open: AtomicBool::new(true),
-            closing: Notify::new(),
-            path,
-        });
+        let (desk, jobs, shared) = Desk::open(path);
         let bell = Arc::clone(&shared);
-        let watcher = presence.listen(move || bell.wake.send_modify(|step| *step += 1));
+        let watcher = presence.listen(move || bell.wake());
         if let Err(error) = &watcher {
             notices(Notice::Warning(format!(
                 "tasks that other processes submit are seen up to a second late: {error}"
@@ -224,7 +60,7 @@ impl Writer {
             connection,
             presence,
             _watcher: watcher.ok(),
-            shared: Arc::clone(&shared),
+            shared,
             notices,
             reply_ttl,
             ticks: 0,
@@ -236,7 +72,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".into())
             .spawn(move || runtime.block_on(writer.serve(jobs)))?;
-        Ok((Desk { inbox, shared }, thread))
+        Ok((desk, thread))
     }
 
     async fn serve(mut self, mut inbox: mpsc::Receiver<Box<dyn Job>>) {
@@ -250,7 +86,7 @@ impl Writer {
                 biased;
                 () = shared.closing.notified() => break,
                 _ = tick.tick() => self.tend(),
-                count = inbox.recv_many(&mut jobs, QUEUE) => {
+                count = inbox.recv_many(&mut jobs, PLACES) => {
                     if count == 0 {
                         break;
                     }
@@ -259,7 +95,7 @@ impl Writer {
             }
         }
         inbox.close();
-        while inbox.recv_many(&mut jobs, QUEUE).await > 0 {
+        while inbox.recv_many(&mut jobs, PLACES).await > 0 {
             self.work(std::mem::take(&mut jobs));
         }
         self.leave();
@@ -289,7 +125,7 @@ impl Writer {
                 Ok(()) => Ok(()),
                 Err(error) => Err(fault::explain(&self.shared.path, error)),
             };
-            job.finish(outcome, &self.shared.strays);
+            job.finish(outcome, &self.shared);
         }
     }
 
@@ -329,7 +165,7 @@ impl Writer {
         let has_news = store.has_news();
         transaction.commit()?;
         if has_news {
-            self.shared.wake.send_modify(|step| *step += 1);
+            self.shared.wake();
             if let Err(error) = self.presence.ring() {
                 tracing::debug!(%error, "the bell cannot be rung; others look within a second");
             }
@@ -355,7 +191,7 @@ impl Writer {
     }
 
     fn return_strays(&mut self) -> rusqlite::Result<()> {
-        let strays = std::mem::take(&mut *lock(&self.shared.strays));
+        let strays = self.shared.take_strays();
         if strays.is_empty() {
             return Ok(());
         }
@@ -365,7 +201,7 @@ impl Writer {
                 .try_for_each(|stray| store.give_back(stray.id, stray.crashed))
         });
         if returned.is_err() {
-            lock(&self.shared.strays).extend(strays);
+            self.shared.stray(strays);
         }
         returned
     }
@@ -411,11 +247,6 @@ impl Writer {
             tracing::warn!(%error, "what this process held goes back when another one looks");
         }
         self.shared.open.store(false, Ordering::Release);
-        self.shared.wake.send_modify(|step| *step += 1);
+        self.shared.wake();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // A list of ids has no state in which a panic could leave it broken.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
