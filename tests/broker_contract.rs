@@ -535,7 +535,7 @@ async fn ten_thousand_messages_through_two_consumers_all_arrive(subject: &impl S
     one.publish(&queue, numbered(COUNT), None).await.unwrap();
     let (seen, mut arrived) = tokio::sync::mpsc::channel(64);
     let mut loops = Vec::new();
-    for broker in [Arc::clone(&one), two] {
+    for broker in [&one, &two] {
         let mut consumer = broker.consume(&queue, 200).await.unwrap();
         let seen = seen.clone();
         loops.push(tokio::spawn(async move {
@@ -564,7 +564,10 @@ async fn ten_thousand_messages_through_two_consumers_all_arrive(subject: &impl S
         }
     }
     assert!(counts.values().all(|count| *count == 1));
-    loops.iter().for_each(tokio::task::JoinHandle::abort);
+    for handle in loops {
+        handle.abort();
+        assert!(handle.await.unwrap_err().is_cancelled());
+    }
     await_depth(&*one, &queue, |depth| {
         depth.ready == 0 && depth.running.unwrap_or(0) == 0
     })
