@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use scutwork::broker::sqlite::{Sqlite, SqliteOptions};
-use scutwork::broker::{Broker, BrokerError, Consumer, Delivery, Message};
+use scutwork::broker::{Broker, BrokerError, Consumer, Delivery, Message, SettleError};
 use scutwork::name::QueueName;
 use scutwork::settlement::{Reply, ReplyKind, Settlement};
 
@@ -213,4 +213,51 @@ async fn a_delivery_that_is_dropped_comes_back_as_from_a_crash() {
     }
     crashes.sort();
     assert_eq!(crashes, [("a".to_owned(), 1), ("b".to_owned(), 0)]);
+}
+
+#[tokio::test]
+async fn a_delay_is_exact_and_never_cut_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(&folder.path().join("queue.db")).unwrap();
+    let mut consumer = broker.consume(&tasks(), 1).await.unwrap();
+    for millis in [30, 700, 1250] {
+        let delay = Duration::from_millis(millis);
+        let started = Instant::now();
+        broker
+            .publish(&tasks(), vec![identified("later")], Some(delay))
+            .await
+            .unwrap();
+        let delivery = take(&mut consumer, 1).await.remove(0);
+        let waited = started.elapsed();
+        // The file counts in whole milliseconds.
+        assert!(waited + Duration::from_millis(1) >= delay, "{waited:?}");
+        assert!(waited < delay + Duration::from_millis(500), "{waited:?}");
+        delivery.settle(done(String::new())).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn whoever_was_taken_for_dead_cannot_settle_what_another_has_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let mistaken = open(&path).unwrap();
+    mistaken
+        .publish(&tasks(), vec![identified("a")], None)
+        .await
+        .unwrap();
+    let mut consumer = mistaken.consume(&tasks(), 1).await.unwrap();
+    let stale = take(&mut consumer, 1).await.remove(0);
+    // The sign of life goes, and the process does not.
+    for entry in std::fs::read_dir(folder.path().join("queue.db-owners")).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let heir = open(&path).unwrap();
+    let mut other = heir.consume(&tasks(), 1).await.unwrap();
+    let taken = take(&mut other, 1).await.remove(0);
+    assert_eq!(taken.crashes, 1);
+    let settled = stale.settle(done(String::new())).await;
+    assert!(matches!(settled, Err(SettleError::Lost)), "{settled:?}");
+    let depth = heir.depth(&tasks()).await.unwrap().unwrap();
+    assert_eq!(depth.running, Some(1));
+    taken.settle(done(String::new())).await.unwrap();
 }
