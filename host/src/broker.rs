@@ -4,6 +4,7 @@
 //! names are the guarantees. Nothing here knows what a plugin or a sandbox is.
 
 pub mod rabbitmq;
+pub mod sqlite;
 
 use std::time::{Duration, SystemTime};
 

@@ -1,0 +1,214 @@
+//! [`Sqlite`]: the embedded broker: queues in one file, shared by the processes of one machine, with
+//! no server.
+//!
+//! Everything under here, and nothing elsewhere, names the database. A file that is on a network
+//! share is not supported: its locks may not hold between machines.
+
+mod consumer;
+mod desk;
+mod fault;
+mod presence;
+mod replies;
+mod row;
+mod schema;
+mod store;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use anyhow::anyhow;
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use self::consumer::SqliteConsumer;
+use self::desk::Desk;
+use self::presence::Presence;
+use self::replies::SqliteReplies;
+use self::store::Store;
+use self::writer::Writer;
+use super::{Broker, BrokerError, Consumer, Depth, Message, Notice, NoticeSink, Replies};
+use crate::name::QueueName;
+
+/// How to open a file of queues.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// The file. It is made if there is none; its directory is not.
+    pub path: PathBuf,
+    /// What a confirmed task survives.
+    pub durability: Durability,
+    /// How long replies are kept for requesters that do not fetch them.
+    pub reply_ttl: Duration,
+}
+
+/// What a confirmed task survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// A loss of power: every confirm waits for the disk.
+    #[default]
+    Full,
+    /// The death of any process, but a loss of power may take the last second.
+    Normal,
+}
+
+impl SqliteOptions {
+    /// The file at `path`, with full durability and replies kept for an hour.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        SqliteOptions {
+            path: path.into(),
+            durability: Durability::default(),
+            reply_ttl: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// A file of queues, open in this process.
+///
+/// Dropping it has the same effect as [`Broker::close`], some time later.
+pub struct Sqlite {
+    path: PathBuf,
+    desk: Desk,
+    /// None once closed.
+    reader: Arc<Mutex<Option<Connection>>>,
+    notices: NoticeSink,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Sqlite {
+    /// Opens the file, making it if there is none, and starts its writer. Blocks for as long as
+    /// the disk takes.
+    ///
+    /// # Errors
+    /// `Refused` when the file is not a queue, is damaged, was made by a newer scutwork or cannot be
+    /// written; it is left as it was. `Unavailable` when the disk is full or another process keeps
+    /// it locked.
+    pub fn open(options: SqliteOptions, notices: NoticeSink) -> Result<Sqlite, BrokerError> {
+        let path = schema::resolve(&options.path)?;
+        let connection = schema::open(&path, options.durability)?;
+        let reader = schema::open_reader(&path)?;
+        let presence = Presence::announce(&path).map_err(|error| {
+            BrokerError::Refused(anyhow!(
+                "directory {}-owners cannot be written: {error}; it must lie beside the queue",
+                path.display()
+            ))
+        })?;
+        let (desk, thread) = Writer::start(
+            connection,
+            presence,
+            path.clone(),
+            options.reply_ttl,
+            Arc::clone(&notices),
+        )
+        .map_err(|error| BrokerError::Unavailable(anyhow!("no thread for the queue: {error}")))?;
+        Ok(Sqlite {
+            path,
+            desk,
+            reader: Arc::new(Mutex::new(Some(reader))),
+            notices,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// The file, as an absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[async_trait]
+impl Broker for Sqlite {
+    fn name(&self) -> String {
+        format!("sqlite:{}", self.path.display())
+    }
+
+    async fn publish(
+        &self,
+        queue: &QueueName,
+        messages: Vec<Message>,
+        after: Option<Duration>,
+    ) -> Result<(), BrokerError> {
+        publish(&self.desk, queue, messages, after).await
+    }
+
+    async fn consume(
+        &self,
+        queue: &QueueName,
+        prefetch: u16,
+    ) -> Result<Box<dyn Consumer>, BrokerError> {
+        let name = queue.clone();
+        let queue = self
+            .desk
+            .ask(move |store| store.queue(name.as_str()))
+            .await?;
+        (self.notices)(Notice::Connected);
+        let notices = Arc::clone(&self.notices);
+        let consumer = SqliteConsumer::new(self.desk.clone(), queue, prefetch, notices);
+        Ok(Box::new(consumer))
+    }
+
+    async fn replies(&self) -> Result<Box<dyn Replies>, BrokerError> {
+        Ok(Box::new(SqliteReplies::new(self.desk.clone())))
+    }
+
+    async fn depth(&self, queue: &QueueName) -> Result<Option<Depth>, BrokerError> {
+        let name = queue.clone();
+        let reader = Arc::clone(&self.reader);
+        let count = move || {
+            let mut reader = lock(&reader);
+            let Some(connection) = reader.as_mut() else {
+                return Ok(Err(()));
+            };
+            let transaction = connection.transaction()?;
+            let now = row::to_millis(SystemTime::now());
+            Store::new(&transaction, "", now)
+                .depth(name.as_str())
+                .map(Ok)
+        };
+        match tokio::task::spawn_blocking(count).await {
+            Ok(Ok(Ok(depth))) => Ok(depth),
+            Ok(Ok(Err(()))) => Err(self.desk.closed()),
+            Ok(Err(error)) => Err(fault::explain(&self.path, &error)),
+            Err(error) => Err(BrokerError::Unavailable(anyhow!(
+                "counting the queue ended early: {error}"
+            ))),
+        }
+    }
+
+    async fn close(&self) {
+        // First, so that the writer's connection is the last, which folds the log into the file.
+        let reader = lock(&self.reader).take();
+        drop(reader);
+        self.desk.close();
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            // It has said why if it panicked, and there is nothing left to close then.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.desk.close();
+    }
+}
+
+async fn publish(
+    desk: &Desk,
+    queue: &QueueName,
+    messages: Vec<Message>,
+    after: Option<Duration>,
+) -> Result<(), BrokerError> {
+    let queue = queue.clone();
+    let after = after.unwrap_or_default().as_millis();
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    desk.ask(move |store| store.publish(queue.as_str(), &messages, after))
+        .await
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Neither a connection nor a handle can be left half changed by a panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,327 @@
+//! The taking side: a consumer that claims ahead up to its prefetch, and the holds it hands out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+
+use super::desk::{Answer, Desk, Kind, Place, Stray};
+use super::store::{Claim, Claimed, Fate};
+use crate::broker::{
+    BrokerError, Consumer, Delivery, Hold, Message, Notice, NoticeSink, Record, SettleError,
+};
+use crate::settlement::{Reply, Settlement};
+
+/// How long a consumer that found nothing waits at most before it looks again. Whatever should wake
+/// it does so at once; this is for bells that were not heard.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Takes messages from one queue of the file.
+pub(super) struct SqliteConsumer {
+    desk: Desk,
+    queue: i64,
+    notices: NoticeSink,
+    prefetch: usize,
+    /// A permit for each message that is claimed, being claimed, or handed out and not settled.
+    slots: Arc<Semaphore>,
+    /// Claimed and not handed out.
+    buffer: VecDeque<(Claimed, OwnedSemaphorePermit)>,
+    /// The claim under way, and the permits for what it may bring.
+    asked: Option<(Answer<Claim>, OwnedSemaphorePermit)>,
+    wake: watch::Receiver<u64>,
+    /// The last claim found nothing: no need to look before this, or before the wake.
+    idle_until: Option<Instant>,
+    is_failing: bool,
+    is_stopped: bool,
+}
+
+impl SqliteConsumer {
+    pub(super) fn new(desk: Desk, queue: i64, prefetch: u16, notices: NoticeSink) -> Self {
+        let prefetch = usize::from(prefetch.max(1));
+        SqliteConsumer {
+            wake: desk.wake(),
+            desk,
+            queue,
+            notices,
+            prefetch,
+            slots: Arc::new(Semaphore::new(prefetch)),
+            buffer: VecDeque::new(),
+            asked: None,
+            idle_until: None,
+            is_failing: false,
+            is_stopped: false,
+        }
+    }
+
+    /// Starts the next claim while there is still something to hand out, so that a worker need not
+    /// wait for it.
+    fn claim_ahead(&mut self) {
+        let is_due = self.asked.is_none()
+            && self.idle_until.is_none()
+            && self.buffer.len() <= self.prefetch / 2;
+        if is_due && let Some(permits) = free_slots(&self.slots) {
+            let desk = self.desk.clone();
+            if let Some(place) = desk.try_place() {
+                self.claim(place, permits);
+            }
+        }
+    }
+
+    fn claim(&mut self, place: Place<'_>, permits: OwnedSemaphorePermit) {
+        // Whatever comes from here on makes the consumer look again.
+        self.wake.borrow_and_update();
+        let queue = self.queue;
+        let limit = permits.num_permits();
+        let answer = place.ask(Kind::Take, unhanded, move |store| store.claim(queue, limit));
+        self.asked = Some((answer, permits));
+    }
+
+    /// One step towards a delivery: waits for whatever the next one hangs on. Cancel safe.
+    async fn step(&mut self) {
+        if let Some((answer, _)) = &mut self.asked {
+            let answer = answer.await;
+            self.absorb(answer.unwrap_or_else(|_| Err(self.desk.closed())));
+        } else if let Some(until) = self.idle_until {
+            tokio::select! {
+                _ = self.wake.changed() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+            self.idle_until = None;
+        } else if self.slots.available_permits() == 0 {
+            // Closed it never is; the permit is only waited for.
+            let _ = self.slots.acquire().await;
+        } else {
+            let desk = self.desk.clone();
+            match desk.place().await {
+                Ok(place) => {
+                    if let Some(permits) = free_slots(&self.slots) {
+                        self.claim(place, permits);
+                    }
+                }
+                // A closed broker has no more deliveries, as one that is down has none.
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    fn absorb(&mut self, answer: Result<Claim, BrokerError>) {
+        let Some((_, mut permits)) = self.asked.take() else {
+            return;
+        };
+        match answer {
+            Ok(claim) => {
+                if claim.taken.is_empty() {
+                    let next = claim.next_due.and_then(|due| u64::try_from(due).ok());
+                    let next = next.map_or(LOOK_AGAIN, Duration::from_millis);
+                    self.idle_until = Some(Instant::now() + next.min(LOOK_AGAIN));
+                }
+                for claimed in claim.taken {
+                    let permit = permits
+                        .split(1)
+                        .expect("a claim takes no more than it has permits for");
+                    self.buffer.push_back((claimed, permit));
+                }
+                if std::mem::take(&mut self.is_failing) {
+                    (self.notices)(Notice::Connected);
+                }
+            }
+            Err(error) => {
+                self.idle_until = Some(Instant::now() + LOOK_AGAIN);
+                if !std::mem::replace(&mut self.is_failing, true) && self.desk.is_open() {
+                    (self.notices)(Notice::Disconnected(format!(
+                        "{error}; trying again every second"
+                    )));
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Consumer for SqliteConsumer {
+    async fn next(&mut self, into: &mut Vec<Delivery>, limit: usize) {
+        if limit == 0 {
+            return;
+        }
+        while !self.is_stopped {
+            self.claim_ahead();
+            if self.buffer.is_empty() {
+                self.step().await;
+                continue;
+            }
+            let count = limit.min(self.buffer.len());
+            for (claimed, permit) in self.buffer.drain(..count) {
+                let hold = SqliteHold {
+                    desk: self.desk.clone(),
+                    id: claimed.id,
+                    came_without_id: claimed.message.id.is_none(),
+                    is_settled: false,
+                    _slot: permit,
+                };
+                into.push(Delivery {
+                    message: claimed.message,
+                    crashes: claimed.crashes,
+                    hold: Box::new(hold),
+                });
+            }
+            return;
+        }
+    }
+
+    async fn stop(&mut self) {
+        self.is_stopped = true;
+        if let Some((answer, _)) = &mut self.asked {
+            let answer = answer.await;
+            self.absorb(answer.unwrap_or_else(|_| Err(self.desk.closed())));
+        }
+        let ids: Vec<i64> = self.buffer.iter().map(|(claimed, _)| claimed.id).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let returned = self
+            .desk
+            .ask(move |store| ids.iter().try_for_each(|id| store.give_back(*id, false)));
+        if returned.await.is_ok() {
+            self.buffer.clear();
+        }
+        // What could not be given back now goes the way of a dropped consumer's.
+    }
+}
+
+impl Drop for SqliteConsumer {
+    fn drop(&mut self) {
+        if let Some((mut answer, _permits)) = self.asked.take() {
+            // After this, an answer on its way is unwanted and goes back by itself.
+            answer.close();
+            if let Ok(Ok(claim)) = answer.try_recv() {
+                self.desk.stray(unhanded(claim));
+            }
+        }
+        let buffered = self.buffer.drain(..).map(|(claimed, _)| claimed);
+        self.desk.stray(buffered.map(Stray::unhanded));
+    }
+}
+
+fn unhanded(claim: Claim) -> Vec<Stray> {
+    claim.taken.into_iter().map(Stray::unhanded).collect()
+}
+
+impl Stray {
+    /// Nobody has begun with it, so nobody can have died of it.
+    fn unhanded(claimed: Claimed) -> Stray {
+        Stray {
+            id: claimed.id,
+            crashed: false,
+        }
+    }
+}
+
+/// All the slots that are free, or none.
+fn free_slots(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    let free = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
+    if free == 0 {
+        return None;
+    }
+    // Only the consumer takes permits, so what was free still is.
+    Arc::clone(slots).try_acquire_many_owned(free).ok()
+}
+
+/// A row in this process's name.
+struct SqliteHold {
+    desk: Desk,
+    id: i64,
+    came_without_id: bool,
+    is_settled: bool,
+    _slot: OwnedSemaphorePermit,
+}
+
+#[async_trait]
+impl Hold for SqliteHold {
+    fn is_live(&self) -> bool {
+        self.desk.is_open()
+    }
+
+    async fn settle(
+        mut self: Box<Self>,
+        message: Message,
+        settlement: Settlement,
+    ) -> Result<(), SettleError> {
+        let Ok(place) = self.desk.place().await else {
+            self.is_settled = true;
+            return Err(SettleError::Lost);
+        };
+        let id = self.id;
+        let made_up_id = message.id.filter(|_| self.came_without_id);
+        let (fate, reply) = decide(settlement);
+        let reply_to = message.reply_to;
+        let answer = place.ask(
+            Kind::Give,
+            |_| Vec::new(),
+            move |store| {
+                let reply = match (&reply_to, &reply) {
+                    (Some(reply_to), Said::ToAll(reply)) => Some((reply_to, reply)),
+                    (Some(reply_to), Said::OfRetry(reply)) if reply_to.notify => {
+                        Some((reply_to, reply))
+                    }
+                    (Some(_), Said::OfRetry(_) | Said::Nothing) | (None, _) => None,
+                };
+                store.settle(id, &fate, made_up_id.as_deref(), reply)
+            },
+        );
+        match answer.await {
+            Ok(Ok(true)) => {
+                self.is_settled = true;
+                Ok(())
+            }
+            Ok(Ok(false)) | Err(_) => {
+                self.is_settled = true;
+                Err(SettleError::Lost)
+            }
+            Ok(Err(error)) => {
+                self.is_settled = true;
+                self.desk.stray([Stray { id, crashed: false }]);
+                Err(SettleError::Failed(error.into()))
+            }
+        }
+    }
+}
+
+impl Drop for SqliteHold {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            // Whoever had it went without a word: a panic, as a rule.
+            self.desk.stray([Stray {
+                id: self.id,
+                crashed: true,
+            }]);
+        }
+    }
+}
+
+/// Who hears what of a settlement.
+enum Said {
+    Nothing,
+    /// To requesters that want to hear of retries.
+    OfRetry(Reply),
+    ToAll(Reply),
+}
+
+fn decide(settlement: Settlement) -> (Fate, Said) {
+    let requeue = |after: Duration, record: Record| Fate::Requeue {
+        after: i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+        record,
+    };
+    match settlement {
+        Settlement::Done { reply } => (Fate::Delete, Said::ToAll(reply)),
+        Settlement::Retry {
+            after,
+            record,
+            reply,
+        } => (requeue(after, record), Said::OfRetry(reply)),
+        Settlement::Release { after, record } => (requeue(after, record), Said::Nothing),
+        Settlement::Dead { letter, reply } => (Fate::Bury(letter), Said::ToAll(reply)),
+    }
+}

@@ -1,0 +1,252 @@
+//! The writer: one thread that owns the connection and puts everything that is asked of it at the
+//! same time into one transaction, so that many callers share the price of one disk flush.
+//!
+//! It knows transactions and who lives; what is written is the business of those who ask.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use super::desk::{Desk, Job, Kind, PLACES, Shared};
+use super::presence::Presence;
+use super::store::Store;
+use super::{fault, row};
+use crate::broker::{Notice, NoticeSink};
+
+/// How often the writer looks for processes that died, and for what else time brings.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often old replies are dropped, in ticks.
+const PRUNE_EVERY: u32 = 60;
+
+/// Tries of a transaction that meets another process's, each as long as the connection's patience.
+const TRIES: u32 = 3;
+
+/// What the thread owns.
+pub(super) struct Writer {
+    connection: Connection,
+    presence: Presence,
+    // Held for its thread, which calls back until it is dropped.
+    _watcher: Option<notify::RecommendedWatcher>,
+    shared: Arc<Shared>,
+    notices: NoticeSink,
+    reply_ttl: Duration,
+    ticks: u32,
+}
+
+impl Writer {
+    /// Starts the thread. It ends after [`Desk::close`], with the connection closed.
+    pub(super) fn start(
+        connection: Connection,
+        presence: Presence,
+        path: PathBuf,
+        reply_ttl: Duration,
+        notices: NoticeSink,
+    ) -> std::io::Result<(Desk, std::thread::JoinHandle<()>)> {
+        let (desk, jobs, shared) = Desk::open(path);
+        let bell = Arc::clone(&shared);
+        let watcher = presence.listen(move || bell.wake());
+        if let Err(error) = &watcher {
+            notices(Notice::Warning(format!(
+                "tasks that other processes submit are seen up to a second late: {error}"
+            )));
+        }
+        let writer = Writer {
+            connection,
+            presence,
+            _watcher: watcher.ok(),
+            shared,
+            notices,
+            reply_ttl,
+            ticks: 0,
+        };
+        // The thread waits for jobs and for time alone; nothing else ever runs on it.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        let thread = std::thread::Builder::new()
+            .name("sqlite-writer".into())
+            .spawn(move || runtime.block_on(writer.serve(jobs)))?;
+        Ok((desk, thread))
+    }
+
+    async fn serve(mut self, mut inbox: mpsc::Receiver<Box<dyn Job>>) {
+        let shared = Arc::clone(&self.shared);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut jobs = Vec::new();
+        loop {
+            tokio::select! {
+                // In this order, so that much work cannot put off the tick.
+                biased;
+                () = shared.closing.notified() => break,
+                _ = tick.tick() => self.tend(),
+                count = inbox.recv_many(&mut jobs, PLACES) => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.work(std::mem::take(&mut jobs));
+                }
+            }
+        }
+        inbox.close();
+        while inbox.recv_many(&mut jobs, PLACES).await > 0 {
+            self.work(std::mem::take(&mut jobs));
+        }
+        self.leave();
+    }
+
+    /// Does the jobs in one transaction and answers each.
+    fn work(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        // Claims last, so that they find what was published beside them.
+        jobs.sort_by_key(|job| job.kind() == Kind::Take);
+        let outcome = self.transact(&mut jobs);
+        match outcome {
+            // One of them may be what the database refuses; the others must not suffer for it.
+            Err(error) if jobs.len() > 1 && !fault::is_passing(&error) => {
+                for job in jobs {
+                    let mut alone = vec![job];
+                    let outcome = self.transact(&mut alone);
+                    self.answer(alone, &outcome);
+                }
+            }
+            outcome => self.answer(jobs, &outcome),
+        }
+    }
+
+    fn answer(&self, jobs: Vec<Box<dyn Job>>, outcome: &rusqlite::Result<()>) {
+        for job in jobs {
+            let outcome = match outcome {
+                Ok(()) => Ok(()),
+                Err(error) => Err(fault::explain(&self.shared.path, error)),
+            };
+            job.finish(outcome, &self.shared);
+        }
+    }
+
+    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+        let mut behavior = if jobs.iter().all(|job| job.kind() == Kind::Take) {
+            // Claims that find nothing then neither write nor lock.
+            TransactionBehavior::Deferred
+        } else {
+            TransactionBehavior::Immediate
+        };
+        let mut tries = 0;
+        loop {
+            let outcome = self.transaction(behavior, |store| {
+                jobs.iter_mut().try_for_each(|job| job.run(store))
+            });
+            tries += 1;
+            match outcome {
+                // Another process wrote between the reading and the writing.
+                Err(error) if fault::is_passing(&error) && tries < TRIES => {
+                    behavior = TransactionBehavior::Immediate;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Runs `work` in a transaction; once it is committed, wakes whoever waits for what it wrote.
+    fn transaction<T>(
+        &mut self,
+        behavior: TransactionBehavior,
+        mut work: impl FnMut(&Store<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let transaction = self.connection.transaction_with_behavior(behavior)?;
+        let now = row::to_millis(SystemTime::now());
+        let store = Store::new(&transaction, self.presence.id(), now);
+        let value = work(&store)?;
+        let has_news = store.has_news();
+        transaction.commit()?;
+        if has_news {
+            self.shared.wake();
+            if let Err(error) = self.presence.ring() {
+                tracing::debug!(%error, "the bell cannot be rung; others look within a second");
+            }
+        }
+        Ok(value)
+    }
+
+    /// What time brings: strays, processes that died, replies that nobody fetched.
+    fn tend(&mut self) {
+        if let Err(error) = self.return_strays().and_then(|()| self.recover_departed()) {
+            tracing::warn!(error = %fault::explain(&self.shared.path, &error), "looking after the queue failed");
+        }
+        if self.ticks.is_multiple_of(PRUNE_EVERY) {
+            let age = i64::try_from(self.reply_ttl.as_millis()).unwrap_or(i64::MAX);
+            let pruned = self.transaction(TransactionBehavior::Immediate, |store| {
+                store.prune_replies(age)
+            });
+            if let Err(error) = pruned {
+                tracing::debug!(%error, "old replies stay for another minute");
+            }
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+    }
+
+    fn return_strays(&mut self) -> rusqlite::Result<()> {
+        let strays = self.shared.take_strays();
+        if strays.is_empty() {
+            return Ok(());
+        }
+        let returned = self.transaction(TransactionBehavior::Immediate, |store| {
+            strays
+                .iter()
+                .try_for_each(|stray| store.give_back(stray.id, stray.crashed))
+        });
+        if returned.is_err() {
+            self.shared.stray(strays);
+        }
+        returned
+    }
+
+    /// Gives back what processes held that live no longer.
+    fn recover_departed(&mut self) -> rusqlite::Result<()> {
+        let owners = self.transaction(TransactionBehavior::Deferred, |store| store.owners())?;
+        let departed = match self.presence.departed(owners) {
+            Ok(departed) => departed,
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell which workers live; tasks of dead ones wait");
+                return Ok(());
+            }
+        };
+        for one in departed {
+            let tasks = self.transaction(TransactionBehavior::Immediate, |store| {
+                store.recover(&one.id)
+            })?;
+            // Only now, so that a crash of ours in between leaves it for the next to find.
+            one.bury();
+            if tasks > 0 {
+                (self.notices)(Notice::Warning(format!(
+                    "a worker died; {tasks} of its tasks went back to the queue"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back all that this process still holds, as from a worker that died: it was told to
+    /// settle first. What cannot be given back now, others recover.
+    fn leave(mut self) {
+        let strays = self.return_strays();
+        let own = self.presence.id().to_owned();
+        let recovered = strays.and_then(|()| {
+            let holds = self.transaction(TransactionBehavior::Deferred, |store| store.owners())?;
+            if holds.contains(&own) {
+                self.transaction(TransactionBehavior::Immediate, |store| store.recover(&own))?;
+            }
+            Ok(())
+        });
+        if let Err(error) = recovered {
+            tracing::warn!(%error, "what this process held goes back when another one looks");
+        }
+        self.shared.open.store(false, Ordering::Release);
+        self.shared.wake();
+    }
+}
