@@ -82,6 +82,7 @@ macro_rules! contract {
 }
 
 contract!(sqlite, crate::sqlite::SqliteSubject);
+contract!(rabbitmq, crate::rabbitmq::RabbitMqSubject);
 
 fn bare(body: impl Into<Vec<u8>>) -> Message {
     Message {

@@ -1,9 +1,11 @@
 //! What only RabbitMQ can do or get wrong.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use async_trait::async_trait;
 use futures_util::StreamExt;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions,
@@ -18,12 +20,39 @@ use scutwork::broker::{
 };
 use scutwork::name::QueueName;
 use scutwork::settlement::{DeadLetter, Reply, ReplyKind, Settlement};
+use scutwork::task::new_id;
 use tokio::time::timeout;
 
+use crate::broker_contract::Subject;
 use crate::support::rabbitmq::{Node, shared_url};
 
 /// Long enough for a busy machine; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The shared node, with queues that no other test has.
+pub(crate) struct RabbitMqSubject {
+    queues: AtomicU32,
+    prefix: String,
+}
+
+#[async_trait]
+impl Subject for RabbitMqSubject {
+    async fn start() -> Self {
+        RabbitMqSubject {
+            queues: AtomicU32::new(0),
+            prefix: format!("contract.{}", new_id()),
+        }
+    }
+
+    async fn connect(&self) -> Arc<dyn Broker> {
+        Arc::new(connect(&shared_url()).await)
+    }
+
+    fn queue(&self) -> QueueName {
+        let number = self.queues.fetch_add(1, Ordering::Relaxed);
+        format!("{}.{number}", self.prefix).parse().unwrap()
+    }
+}
 
 /// Notices as they came.
 #[derive(Clone, Default)]
@@ -53,14 +82,7 @@ impl Notices {
 }
 
 fn options(url: &str) -> RabbitMqOptions {
-    RabbitMqOptions {
-        urls: vec![url.to_owned()],
-        user: None,
-        password: None,
-        authorities: None,
-        connection_name: "test".to_owned(),
-        settlement: SettlementMode::Standard,
-    }
+    RabbitMqOptions::new(vec![url.to_owned()])
 }
 
 async fn connect(url: &str) -> RabbitMq {

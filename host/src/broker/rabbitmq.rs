@@ -19,6 +19,7 @@ mod replies;
 mod stop;
 mod topology;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,54 @@ pub struct RabbitMqOptions {
     pub settlement: SettlementMode,
 }
 
+impl RabbitMqOptions {
+    /// These nodes, with what their URLs say and no more.
+    pub fn new(urls: Vec<String>) -> Self {
+        RabbitMqOptions {
+            urls,
+            user: None,
+            password: None,
+            authorities: None,
+            connection_name: "scutwork".to_owned(),
+            settlement: SettlementMode::default(),
+        }
+    }
+
+    /// Whether the URLs can be read, without asking a broker.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with one of them, without its password.
+    pub fn check(&self) -> Result<(), String> {
+        self.addresses().map(drop)
+    }
+
+    fn addresses(&self) -> Result<Vec<Address>, String> {
+        let (user, password) = (self.user.as_deref(), self.password.as_deref());
+        let addresses: Vec<Address> = self
+            .urls
+            .iter()
+            .map(|url| Address::parse(url, user, password))
+            .collect::<Result<_, _>>()?;
+        if addresses.is_empty() {
+            return Err(
+                "no broker URL is given; write amqp://USER:PASSWORD@HOST:PORT/VHOST".to_owned(),
+            );
+        }
+        Ok(addresses)
+    }
+}
+
+/// Without the passwords, which the URLs may hold too.
+impl fmt::Debug for RabbitMqOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitMqOptions")
+            .field("user", &self.user)
+            .field("connection_name", &self.connection_name)
+            .field("settlement", &self.settlement)
+            .finish_non_exhaustive()
+    }
+}
+
 /// How deliveries are settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SettlementMode {
@@ -93,17 +142,9 @@ impl RabbitMq {
         options: RabbitMqOptions,
         notices: NoticeSink,
     ) -> Result<Self, BrokerError> {
-        let addresses: Vec<Address> = options
-            .urls
-            .iter()
-            .map(|url| Address::parse(url, options.user.as_deref(), options.password.as_deref()))
-            .collect::<Result<_, _>>()
+        let addresses = options
+            .addresses()
             .map_err(|why| BrokerError::Refused(anyhow!(why)))?;
-        if addresses.is_empty() {
-            return Err(BrokerError::Refused(anyhow!(
-                "no broker URL is given; write amqp://USER:PASSWORD@HOST:PORT/VHOST"
-            )));
-        }
         let connector = Arc::new(Connector {
             addresses,
             authorities: options.authorities,
