@@ -7,13 +7,14 @@ mod loader;
 pub mod manifest;
 pub mod registry;
 mod scan;
+mod single;
 pub mod watch;
 
 use std::fmt;
 use std::path::PathBuf;
 
 pub use manifest::Manifest;
-pub use registry::Registry;
+pub use registry::{Refused, Registry};
 
 use crate::name::PluginName;
 use crate::sandbox::Prepared;

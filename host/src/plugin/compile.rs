@@ -110,13 +110,12 @@ pub(super) struct Workbench {
     pub(super) ceiling: Limits,
     /// The largest plugin, in bytes.
     pub(super) max_size: u64,
-    pub(super) done: SyncSender<Wake>,
 }
 
 impl Compilers {
     /// Starts as many threads as there are cores. They end when this is dropped; a compile cannot be
     /// broken off, so a thread that is in one ends after it, and nobody waits for that.
-    pub(super) fn start(workbench: &Workbench) -> io::Result<Self> {
+    pub(super) fn start(workbench: &Workbench, done: &SyncSender<Wake>) -> io::Result<Self> {
         let compilers = Compilers(Arc::new(Orders {
             waiting: Mutex::default(),
             more: Condvar::new(),
@@ -124,18 +123,14 @@ impl Compilers {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         for _ in 0..cores {
             let orders = Arc::clone(&compilers.0);
-            let workbench = workbench.clone();
+            let (workbench, done) = (workbench.clone(), done.clone());
             thread::Builder::new()
                 .name("compile".to_owned())
                 .spawn(move || {
                     yield_to_those_who_serve();
                     while let Some(order) = orders.next() {
                         // An error says that nobody is there any more.
-                        if workbench
-                            .done
-                            .send(Wake::Made(make(order, &workbench)))
-                            .is_err()
-                        {
+                        if done.send(Wake::Made(make(order, &workbench))).is_err() {
                             break;
                         }
                     }
@@ -196,7 +191,8 @@ fn yield_to_those_who_serve() {
     }
 }
 
-fn make(order: Order, workbench: &Workbench) -> Made {
+/// Makes one plugin, on this very thread.
+pub(super) fn make(order: Order, workbench: &Workbench) -> Made {
     let name = order.name.clone();
     let claim = order.claim.clone();
     let file = order.file();

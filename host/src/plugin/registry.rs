@@ -66,13 +66,16 @@ pub(super) struct Served {
     pub(super) refused: Vec<Refused>,
 }
 
+/// The largest plugin, in bytes, unless the operator says otherwise: three times the size of an
+/// interpreter compiled to wasm, with its library.
+pub(super) const MAX_SIZE: u64 = 64 << 20;
+
 impl Default for RegistrySettings {
     fn default() -> Self {
         RegistrySettings {
             directory: Directory::Usual(PathBuf::from("plugins")),
             ceiling: Limits::CEILING,
-            // Three times the size of an interpreter compiled to wasm, with its library.
-            max_size: 64 << 20,
+            max_size: MAX_SIZE,
             rescan: Duration::from_secs(2),
         }
     }
@@ -98,14 +101,13 @@ impl Registry {
             sandbox,
             ceiling: settings.ceiling,
             max_size: settings.max_size,
-            done,
         };
         let served = Arc::new(ArcSwap::from_pointee(Served::default()));
         let mut loader = Loader {
             directory,
             max_size: settings.max_size,
             built_in: super::built_in(),
-            compilers: Compilers::start(&workbench)
+            compilers: Compilers::start(&workbench, &done)
                 .context("no thread to compile plugins could be started")?,
             served: Arc::clone(&served),
             observers,
@@ -116,7 +118,7 @@ impl Registry {
         };
         loader.look(Instant::now());
         while loader.is_loading() {
-            match wakes.recv().expect("the workbench holds a sender") {
+            match wakes.recv().expect("a sender is at hand") {
                 Wake::Made(made) => loader.take(made, Instant::now()),
                 Wake::Look => {}
             }
@@ -126,7 +128,7 @@ impl Registry {
             served,
             rescan: settings.rescan,
             idle: Mutex::new(Some((loader, wakes))),
-            wakes: workbench.done,
+            wakes: done,
         })
     }
 

@@ -125,7 +125,7 @@ const NATIVE_CODE: &str = "a .cwasm file is native code, which no sandbox holds;
                            put the .wasm that it was made from here instead";
 
 /// Follows symlinks. A special file is refused by its type: opening one could wait for ever.
-fn state_of(path: &Path, max_size: u64) -> FileState {
+pub(super) fn state_of(path: &Path, max_size: u64) -> FileState {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) => return FileState::Unusable(unreachable_because(path, &error)),

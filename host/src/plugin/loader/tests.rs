@@ -44,13 +44,12 @@ impl Bench {
             sandbox: Arc::new(sandbox.unwrap()),
             ceiling: Limits::CEILING,
             max_size: 1 << 20,
-            done,
         };
         let loader = Loader {
             directory: directory.path().to_owned(),
             max_size: workbench.max_size,
             built_in: Vec::new(),
-            compilers: Compilers::start(&workbench).unwrap(),
+            compilers: Compilers::start(&workbench, &done).unwrap(),
             served: Arc::default(),
             observers: Observers::new(vec![Box::new(Events(sender))]),
             patience: Patience::USUAL,
