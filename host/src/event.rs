@@ -11,19 +11,17 @@ use crate::settlement::Settlement;
 /// Something that happened. Borrowed from where it happened: an observer copies what it keeps.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// The broker has something to say of a queue's connection.
-    Broker {
-        /// The queue.
-        queue: &'a QueueName,
-        /// What it says.
-        notice: &'a Notice,
-    },
+    /// The broker has something to say.
+    Broker(&'a Notice),
     /// The set of plugins changed, or refused to.
     Plugin(&'a PluginEvent),
+    /// An attempt begins.
     /// An attempt begins.
     Started {
         /// Which.
         run: Run<'a>,
+        /// The queue that it came from.
+        queue: &'a QueueName,
     },
     /// The guest says how far it is.
     Progress {
@@ -62,6 +60,8 @@ pub enum Event<'a> {
         run: Run<'a>,
         /// What the broker was told.
         settlement: &'a Settlement,
+        /// What the attempt cost; none where nothing ran.
+        usage: Option<Usage>,
         /// How long the broker took.
         took: Duration,
     },

@@ -10,11 +10,14 @@
 //! - [`units`]: sizes and durations as people write them.
 //! - [`strict_toml`]: files read with no key left unread.
 //! - [`broker`]: the contract with brokers, and the brokers themselves behind it.
+//! - [`config`]: flags, environment and file made into one checked whole.
+//! - [`cli`]: the commands, one a file.
 //! - [`task`]: a message decoded and checked.
 //! - [`plugin`]: a plugin with its manifest, and the registry of those that serve.
 //! - [`sandbox`]: one fresh, limited instance for every run.
 //! - [`outcome`]: what a run meant.
 //! - [`settlement`]: what the broker is told; the one place that decides between retry and dead letter.
+//! - [`worker`]: slots, the line above, and draining.
 //! - [`event`]: what observers see.
 //!
 //! What holds between them, and a test in `tests/tidy.rs` keeps: `broker` never reaches `sandbox` or
@@ -22,6 +25,8 @@
 //! `broker::sqlite`, wasmtime only under `plugin` and `sandbox`.
 
 pub mod broker;
+pub mod cli;
+pub mod config;
 pub mod event;
 pub mod name;
 pub mod outcome;
@@ -31,3 +36,4 @@ pub mod settlement;
 pub mod strict_toml;
 pub mod task;
 pub mod units;
+pub mod worker;

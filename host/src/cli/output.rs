@@ -1,0 +1,90 @@
+//! Where results and messages go: data to stdout, messages to stderr. The one place that prints.
+
+use std::io::{IsTerminal, Write};
+
+use serde_json::{Value, json};
+
+/// Writes data and a line end to stdout.
+///
+/// A reader that is gone (`| head`) is no error: there is nobody to tell.
+pub(super) fn line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}");
+}
+
+/// Writes a plugin's output to stdout as it is. On a terminal, a line end follows when it has none.
+pub(super) fn body(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(bytes);
+    if out.is_terminal() && !bytes.is_empty() && !bytes.ends_with(b"\n") {
+        let _ = out.write_all(b"\n");
+    }
+    let _ = out.flush();
+}
+
+/// Writes one JSON value on a line of its own to stdout.
+pub(super) fn json(value: &Value) {
+    line(&value.to_string());
+}
+
+/// Writes a message to stderr.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Writes why a command failed to stderr.
+pub(super) fn complain(text: &str) {
+    say(&format!("scutwork: {text}"));
+}
+
+/// Bytes for JSON: as text where they are UTF-8, else in base64, so that no byte is lost.
+pub(super) fn bytes_for_json(bytes: &[u8]) -> Value {
+    use base64::Engine as _;
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!({ "text": text }),
+        Err(_) => json!({ "base64": base64::engine::general_purpose::STANDARD.encode(bytes) }),
+    }
+}
+
+/// A text from elsewhere as one line that is safe on a terminal: control characters, escapes among
+/// them, are shown and not obeyed, and what is over `most` characters is cut.
+pub(super) fn one_line(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for (count, character) in text.chars().enumerate() {
+        if count == most {
+            shown.push('…');
+            break;
+        }
+        match character {
+            '\n' => shown.push_str(" | "),
+            character if character.is_control() => shown.extend(character.escape_default()),
+            character => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// A text from elsewhere in its own lines, with other control characters shown and not obeyed.
+pub(super) fn readable(text: &str) -> String {
+    text.lines()
+        .map(|line| one_line(line, 2000))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_text_cannot_drive_the_terminal() {
+        assert_eq!(one_line("a\x1b[2Jb\r\nc", 80), "a\\u{1b}[2Jb\\r | c");
+        assert_eq!(one_line("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_survive_json() {
+        assert_eq!(bytes_for_json(b"hi"), json!({ "text": "hi" }));
+        assert_eq!(bytes_for_json(&[0xff, 0]), json!({ "base64": "/wA=" }));
+    }
+}

@@ -1,0 +1,308 @@
+//! `scutwork run`: one task here and now, without a queue, in the same sandbox and limits.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::submit::payload::Payload;
+use super::submit::{check_size, parse_header};
+use super::worker::sandbox;
+use super::{Exit, Format, Global, Stopped, output};
+use crate::broker::{Message, Record};
+use crate::config::Config;
+use crate::event::{Event, Level, Observer, Observers};
+use crate::name::PluginName;
+use crate::outcome::{Failure, Outcome};
+use crate::plugin::registry::Directory;
+use crate::plugin::{Plugin, Refused};
+use crate::sandbox::{Cancel, Finished, Job, Sandbox};
+use crate::task::Task;
+use crate::units::{show_duration, show_size};
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The plugin: a name in the plugin directory, or a file (a path, or anything that ends in .wasm)
+    plugin: String,
+    /// The payload: a text, @FILE, or - for stdin
+    #[arg(
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    payload: String,
+    /// A header for the plugin; may be given again
+    #[arg(long = "header", value_name = "K=V", value_parser = parse_header)]
+    headers: Vec<(String, String)>,
+    /// What the payload is, for example application/json
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
+    /// Which attempt the plugin is told that this is
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    attempt: u32,
+    /// Say what the run cost
+    #[arg(long)]
+    stats: bool,
+}
+
+/// Runs the command.
+pub(super) async fn run(global: &Global, config: Config, args: RunArgs) -> Result<Exit, Stopped> {
+    let payload = Payload::whole(&args.payload)?;
+    check_size(payload.len() as u64, config.rules.max_payload)?;
+    let sandbox = Arc::new(sandbox(&config, 1)?);
+    let plugin = find(&config, &sandbox, &args.plugin)?;
+    for lowered in &plugin.manifest.lowered {
+        output::say(&format!("{}: {lowered}", plugin.name));
+    }
+    let mut message = Message {
+        plugin: Some(plugin.name.to_string()),
+        content_type: args.content_type,
+        headers: args.headers,
+        body: payload,
+        record: Record {
+            attempt: args.attempt,
+            ..Record::default()
+        },
+        ..Message::default()
+    };
+    let task = Task::decode(&mut message, &config.rules).map_err(Stopped::usage)?;
+    let job = Job {
+        prepared: &plugin.prepared,
+        task: &task,
+        limits: plugin.manifest.limits,
+        max_attempts: plugin.manifest.retry.max_attempts,
+    };
+    let bar = progress_bar(global);
+    let observers = Observers::new(vec![Box::new(Onlooker {
+        bar: bar.clone(),
+        quiet: global.quiet > 0,
+    })]);
+    let finished = sandbox.run(job, &observers, &Cancel::new()).await;
+    bar.finish_and_clear();
+    if args.stats {
+        let usage = finished.usage;
+        output::say(&format!(
+            "wall {}, cpu {}, peak memory {}",
+            precisely(usage.wall),
+            precisely(usage.cpu),
+            show_size(usage.peak_memory)
+        ));
+    }
+    Ok(match global.output {
+        Format::Json => show_json(&task, &finished),
+        Format::Text => show_text(&finished),
+    })
+}
+
+/// The plugin that a worker would serve by this name, or the one in this file.
+fn find(config: &Config, sandbox: &Arc<Sandbox>, named: &str) -> Result<Arc<Plugin>, Stopped> {
+    if named.ends_with(".wasm") || named.contains('/') {
+        let path = Path::new(named);
+        if !path.exists() {
+            return Err(Stopped::not_found(format!("no file {named}")));
+        }
+        return Plugin::from_file(path, sandbox.clone(), config.ceiling).map_err(refused);
+    }
+    let name: PluginName = named.parse().map_err(Stopped::usage)?;
+    let directory = directory(config)?;
+    let path = directory.join(format!("{name}.wasm"));
+    if path.symlink_metadata().is_ok() {
+        return Plugin::from_file(&path, sandbox.clone(), config.ceiling).map_err(refused);
+    }
+    match Plugin::built_in(&name, sandbox.clone(), config.ceiling) {
+        Some(plugin) => plugin.map_err(refused),
+        None => Err(Stopped::not_found(unknown(&name, &directory))),
+    }
+}
+
+fn directory(config: &Config) -> Result<PathBuf, Stopped> {
+    match &config.plugins {
+        Directory::Named(path) if !path.is_dir() => Err(Stopped::not_found(format!(
+            "plugin directory {} does not exist; make it with mkdir -p, or name another with --plugins",
+            path.display()
+        ))),
+        Directory::Named(path) | Directory::Usual(path) => Ok(path.clone()),
+    }
+}
+
+fn refused(refused: Refused) -> Stopped {
+    Stopped::new(
+        Exit::No,
+        anyhow::anyhow!("{}: {}", refused.file, refused.reason),
+    )
+}
+
+fn unknown(name: &PluginName, directory: &Path) -> String {
+    let mut known: Vec<String> = std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()?
+                .strip_suffix(".wasm")
+                .map(str::to_owned)
+        })
+        .chain(["dots".to_owned()])
+        .collect();
+    known.sort_by_key(|other| strsim::damerau_levenshtein(other, name.as_str()));
+    known.truncate(5);
+    format!(
+        "no plugin `{name}` in {}; put {name}.wasm there, or use one of: {}",
+        directory.display(),
+        known.join(", ")
+    )
+}
+
+/// Shows what the guest says while it runs.
+struct Onlooker {
+    bar: ProgressBar,
+    quiet: bool,
+}
+
+impl Observer for Onlooker {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::Progress {
+                done,
+                total,
+                message,
+                ..
+            } => {
+                self.bar.set_length(u64::from(*total));
+                self.bar.set_position(u64::from(*done));
+                self.bar.set_message(output::one_line(message, 60));
+            }
+            Event::Line {
+                level,
+                message,
+                fields,
+                ..
+            } if !self.quiet => {
+                let mut line = format!("{}: {}", word(*level), output::one_line(message, 2000));
+                for (name, value) in *fields {
+                    let (name, value) =
+                        (output::one_line(name, 100), output::one_line(value, 2000));
+                    line.push_str(&format!(" {name}={value}"));
+                }
+                self.bar.suspend(|| output::say(&line));
+            }
+            Event::Line { .. }
+            | Event::Broker(_)
+            | Event::Plugin(_)
+            | Event::Started { .. }
+            | Event::Finished { .. }
+            | Event::Settled { .. }
+            | Event::NotSettled { .. }
+            | Event::Draining { .. } => {}
+        }
+    }
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Trace => "trace",
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
+    }
+}
+
+fn progress_bar(global: &Global) -> ProgressBar {
+    if global.quiet > 0 || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn show_text(finished: &Finished) -> Exit {
+    match &finished.outcome {
+        Outcome::Done(done) => {
+            output::body(&done.body);
+            Exit::Done
+        }
+        Outcome::Failed(failure) => {
+            output::complain(&format!(
+                "{}: {}",
+                verdict(failure),
+                output::readable(&failure.to_string())
+            ));
+            Exit::No
+        }
+        Outcome::Interrupted => {
+            output::complain("the run was interrupted");
+            Exit::No
+        }
+    }
+}
+
+/// What a worker would make of it.
+fn verdict(failure: &Failure) -> String {
+    match failure {
+        Failure::PluginError {
+            delay: Some(delay), ..
+        } => {
+            format!("the plugin asks for a retry in {}", show_duration(*delay))
+        }
+        Failure::PluginError { .. } => "the plugin asks for a retry".to_owned(),
+        Failure::Rejected { .. } => "the plugin rejects the task".to_owned(),
+        Failure::Trapped { .. } => "the plugin trapped".to_owned(),
+        Failure::LimitExceeded { .. } => "the plugin was ended".to_owned(),
+        Failure::UnknownPlugin { .. } | Failure::BadTask(_) | Failure::Crashed { .. } => {
+            "no task".to_owned()
+        }
+    }
+}
+
+fn show_json(task: &Task, finished: &Finished) -> Exit {
+    let usage = finished.usage;
+    let mut shown = json!({
+        "task": task.id,
+        "plugin": task.plugin.as_str(),
+        "attempt": task.attempt,
+        "usage": {
+            "wall_ms": usage.wall.as_secs_f64() * 1e3,
+            "cpu_ms": usage.cpu.as_secs_f64() * 1e3,
+            "peak_memory": usage.peak_memory,
+        },
+    });
+    let (exit, more) = match &finished.outcome {
+        Outcome::Done(done) => (
+            Exit::Done,
+            json!({
+                "outcome": "done",
+                "content_type": done.content_type,
+                "body": output::bytes_for_json(&done.body),
+            }),
+        ),
+        Outcome::Failed(failure) => (
+            Exit::No,
+            json!({
+                "outcome": "failed",
+                "reason": failure.kind(),
+                "code": failure.code(),
+                "error": failure.to_string(),
+            }),
+        ),
+        Outcome::Interrupted => (Exit::No, json!({ "outcome": "interrupted" })),
+    };
+    if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
+        shown.extend(more);
+    }
+    output::json(&shown);
+    exit
+}
+
+fn precisely(duration: Duration) -> String {
+    format!("{:.3} ms", duration.as_secs_f64() * 1e3)
+}
