@@ -1,0 +1,241 @@
+//! The program as a user starts it: in a folder of its own, with its output caught.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use scutwork::plugin::embedded;
+
+/// Longer than anything takes here, even on a busy machine. Reaching it fails the test.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A folder to start the program in, with a plugin directory. Removed when dropped.
+pub(crate) struct Place {
+    folder: tempfile::TempDir,
+}
+
+/// How a command that ended did.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+/// A command that goes on; killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("plugins")).unwrap();
+        Place { folder }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Puts a built plugin into the plugin directory, with a manifest.
+    pub(crate) fn plugin(&self, name: &str, manifest: &str) -> &Self {
+        let wasm = match name {
+            "echo" => embedded::echo(),
+            "flaky" => embedded::flaky(),
+            "picky" => embedded::picky(),
+            "endless" => embedded::endless(),
+            "glutton" => embedded::glutton(),
+            other => panic!("no plugin {other} is built"),
+        };
+        self.file(&format!("plugins/{name}.toml"), manifest);
+        self.file(&format!("plugins/{name}.wasm"), wasm);
+        self
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scutwork"));
+        command.current_dir(self.path()).args(arguments);
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("SCUTWORK_") || name == "RUST_LOG" {
+                command.env_remove(name);
+            }
+        }
+        // What the program keeps for itself stays in this folder too.
+        command.env("TMPDIR", self.path()).env("HOME", self.path());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        self.run_with(arguments, b"")
+    }
+
+    /// Runs a command to its end, with something on stdin.
+    pub(crate) fn run_with(&self, arguments: &[&str], stdin: &[u8]) -> Ended {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let stdin = stdin.to_vec();
+        // The command may end without reading it all.
+        let writer = std::thread::spawn(move || drop(input.write_all(&stdin)));
+        let mut out = child.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            out.read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        let mut stderr = Vec::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_end(&mut stderr)
+            .unwrap();
+        let status = child.wait().unwrap();
+        writer.join().unwrap();
+        Ended {
+            code: status.code(),
+            stdout: reader.join().unwrap(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+
+    /// Starts a command that goes on, and listens to its stderr.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        let mut child = self
+            .command(arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Running {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Starts a worker and waits until it takes tasks.
+    pub(crate) fn worker(&self, broker: &str, queue: &str, more: &[&str]) -> Running {
+        let mut arguments = vec!["worker", "--broker", broker, "--queue", queue, "-v"];
+        arguments.extend(more);
+        let mut worker = self.start(&arguments);
+        worker.wait_for("taking tasks");
+        worker
+    }
+}
+
+impl Ended {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Asserts the exit code, and shows everything when it is another.
+    pub(crate) fn exits(self, code: i32) -> Ended {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout: {}\nstderr: {}",
+            self.text(),
+            self.stderr
+        );
+        self
+    }
+
+    /// Asserts that stderr holds every one of these texts.
+    pub(crate) fn says(self, texts: &[&str]) -> Ended {
+        for text in texts {
+            assert!(
+                self.stderr.contains(text),
+                "no {text:?} in: {}",
+                self.stderr
+            );
+        }
+        self
+    }
+}
+
+impl Running {
+    /// Waits for a line of stderr that holds this text, and gives it.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(_) => panic!(
+                    "no line with {text:?} came; seen:\n{}",
+                    self.seen.join("\n")
+                ),
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        let id = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    pub(crate) fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// kill -9
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end; gives the exit code.
+    pub(crate) fn code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// Waits for its end; gives the exit code and all that it said.
+    pub(crate) fn wait(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        let mut said = std::mem::take(&mut self.seen);
+        said.extend(self.lines.iter());
+        (status.code(), said.join("\n"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
