@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::program::Place;
+use crate::support::rabbitmq::shared_url;
 
 const ROOM: &str = "[limits]\noutput = \"16MiB\"\nmemory = \"256MiB\"\n";
 
@@ -188,6 +189,37 @@ fn a_broker_that_is_down_exits_69_and_names_it() {
         .run(&["submit", "dots", "--broker", "sqlite:no/such/folder/q.db"])
         .exits(69)
         .says(&["no/such/folder"]);
+}
+
+#[test]
+fn a_wrong_password_exits_69_and_one_from_a_file_is_used() {
+    let place = Place::new();
+    let right = shared_url();
+    let wrong = right.replacen("guest:guest@", "guest:hunter2@", 1);
+    assert_ne!(right, wrong);
+    let ended = place
+        .run(&["submit", "dots", ".", "--broker", &wrong])
+        .exits(69)
+        .says(&["guest", "password"]);
+    assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+    let missing = format!("{right}/nowhere");
+    place
+        .run(&["submit", "dots", ".", "--broker", &missing])
+        .exits(69)
+        .says(&["nowhere"]);
+    place.file("password", "guest\n");
+    place.file(
+        "scutwork.toml",
+        "queue = \"passwords\"\n[rabbitmq]\npassword_file = \"password\"\n",
+    );
+    place
+        .run(&["submit", "dots", ".", "--broker", &wrong])
+        .exits(0);
+    std::fs::remove_file(place.path().join("password")).unwrap();
+    place
+        .run(&["submit", "dots", ".", "--broker", &wrong])
+        .exits(66)
+        .says(&["password"]);
 }
 
 #[test]

@@ -226,7 +226,8 @@ fn a_second_signal_ends_at_once_and_loses_nothing(place: Place, broker: &str, qu
 fn a_task_waits_for_its_plugin_to_be_dropped_in(place: Place, broker: &str, queue: &str) {
     let mut worker = place.worker(broker, queue, &[]);
     let mut task = place.start(&submit(broker, queue, &["echo", "early", "--wait"]));
-    worker.wait_for("parked=true");
+    task.wait_for("parked: ");
+    worker.wait_for("parked: no plugin `echo` here");
     let dropped = Instant::now();
     place.plugin("echo", "");
     let done = worker.wait_for("INFO done");

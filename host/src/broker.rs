@@ -44,7 +44,7 @@ pub struct ReplyTo {
     pub address: String,
     /// What the requester tells its replies apart by, AMQP's property `correlation_id`.
     pub correlation_id: Option<String>,
-    /// The requester also wants to hear of retries, not of the end alone. Header `scutwork-notify`.
+    /// The requester also wants to hear of retries and of parking, not of the end alone. Header `scutwork-notify`.
     pub notify: bool,
 }
 

@@ -66,6 +66,15 @@ pub enum Settlement {
         /// The bookkeeping that goes with it.
         record: Record,
     },
+    /// Deliver again after a delay, with no attempt spent: its plugin is not here yet.
+    Park {
+        /// How long from now.
+        after: Duration,
+        /// The bookkeeping that goes with it.
+        record: Record,
+        /// The first time, for a requester that wants to hear of more than the end.
+        reply: Option<Reply>,
+    },
     /// Keep the message aside with its cause.
     Dead {
         /// The cause.
@@ -118,6 +127,8 @@ pub enum ReplyKind {
     Done,
     /// The task is run again later; the body says why. Only for requesters that ask for it.
     Retry,
+    /// The task waits for its plugin; the body says which. Only for requesters that ask for it.
+    Parked,
     /// The task is dead; the body says why.
     Dead,
 }
@@ -128,6 +139,7 @@ impl ReplyKind {
         match self {
             ReplyKind::Done => "done",
             ReplyKind::Retry => "retry",
+            ReplyKind::Parked => "parked",
             ReplyKind::Dead => "dead",
         }
     }
@@ -137,6 +149,7 @@ impl ReplyKind {
     pub fn from_word(word: &str) -> Self {
         match word {
             "retry" => ReplyKind::Retry,
+            "parked" => ReplyKind::Parked,
             "dead" => ReplyKind::Dead,
             _ => ReplyKind::Done,
         }
@@ -303,12 +316,14 @@ fn park_or_die(failure: &Failure, parking: Parking, facts: &Facts<'_>) -> Settle
     if waited >= parking.ttl {
         return die(failure, facts);
     }
-    Settlement::Release {
+    let is_first = facts.record.parked_since.is_none();
+    Settlement::Park {
         after: parking.every.min(parking.ttl.saturating_sub(waited)),
         record: Record {
             parked_since: Some(since),
             ..facts.record.clone()
         },
+        reply: is_first.then(|| failure_reply(ReplyKind::Parked, failure, facts)),
     }
 }
 
@@ -518,29 +533,35 @@ mod tests {
             })
         };
         let ttl = Parking::default().ttl;
-        match settle(unknown(), attempt(1), NOW) {
-            Settlement::Release { after, record } => {
-                assert_eq!((after, record.attempt), (Duration::from_secs(5), 1));
-                assert_eq!(record.parked_since, Some(NOW));
-                let late = settle(
-                    unknown(),
-                    record.clone(),
-                    NOW + ttl - Duration::from_secs(1),
-                );
-                assert_eq!(
-                    late,
-                    Settlement::Release {
-                        after: Duration::from_secs(1),
-                        record: record.clone()
-                    }
-                );
-                let over = settle(unknown(), record, NOW + ttl);
-                assert!(
-                    matches!(over, Settlement::Dead { letter, .. } if letter.reason == "unknown-plugin")
-                );
+        let Settlement::Park {
+            after,
+            record,
+            reply,
+        } = settle(unknown(), attempt(1), NOW)
+        else {
+            panic!("not parked");
+        };
+        assert_eq!((after, record.attempt), (Duration::from_secs(5), 1));
+        assert_eq!(record.parked_since, Some(NOW));
+        assert_eq!(
+            reply.map(|reply| reply.kind),
+            Some(ReplyKind::Parked),
+            "told the first time"
+        );
+        let last = Duration::from_secs(1);
+        let late = settle(unknown(), record.clone(), NOW + ttl - last);
+        assert_eq!(
+            late,
+            Settlement::Park {
+                after: last,
+                record: record.clone(),
+                reply: None
             }
-            other => panic!("{other:?}"),
-        }
+        );
+        let over = settle(unknown(), record, NOW + ttl);
+        assert!(
+            matches!(over, Settlement::Dead { letter, .. } if letter.reason == "unknown-plugin")
+        );
     }
 
     #[test]

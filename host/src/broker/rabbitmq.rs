@@ -217,10 +217,11 @@ impl Broker for RabbitMq {
     async fn close(&self) {
         self.publisher.stop();
         let loops = std::mem::take(&mut *self.loops.lock().unwrap_or_else(PoisonError::into_inner));
-        for handle in loops {
-            let abort = handle.abort_handle();
-            if timeout(CLOSE, handle).await.is_err() {
-                abort.abort();
+        for mut handle in loops {
+            if timeout(CLOSE, &mut handle).await.is_err() {
+                handle.abort();
+                // Until it has ended, holds of its deliveries would still look alive.
+                let _ = handle.await;
             }
         }
     }

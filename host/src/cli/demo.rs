@@ -58,6 +58,7 @@ enum Seen {
     Done(String),
     Retry(String, Duration),
     Parked(Duration),
+    Released,
     Dead { reason: String, error: String },
 }
 
@@ -109,7 +110,8 @@ fn seen(settlement: &Settlement) -> Seen {
         Settlement::Retry { after, reply, .. } => {
             Seen::Retry(String::from_utf8_lossy(&reply.body).into_owned(), *after)
         }
-        Settlement::Release { after, .. } => Seen::Parked(*after),
+        Settlement::Park { after, .. } => Seen::Parked(*after),
+        Settlement::Release { .. } => Seen::Released,
         Settlement::Dead { letter, .. } => Seen::Dead {
             reason: letter.reason.clone(),
             error: letter.error.clone(),
@@ -272,7 +274,7 @@ impl Stage {
                     self.view.settled(&task, &ending, usage);
                 }
                 match ending {
-                    Seen::Retry(..) | Seen::Parked(_) => {}
+                    Seen::Retry(..) | Seen::Parked(_) | Seen::Released => {}
                     Seen::Done(_) => {
                         self.endings.insert(task, ending);
                     }
@@ -336,7 +338,8 @@ fn word(seen: &Seen) -> &'static str {
     match seen {
         Seen::Done(_) => ReplyKind::Done.as_str(),
         Seen::Retry(..) => ReplyKind::Retry.as_str(),
-        Seen::Parked(_) => "parked",
+        Seen::Parked(_) => ReplyKind::Parked.as_str(),
+        Seen::Released => "released",
         Seen::Dead { .. } => ReplyKind::Dead.as_str(),
     }
 }

@@ -194,15 +194,29 @@ fn tell_settled(run: &Run<'_>, settlement: &Settlement, usage: Option<Usage>) {
                 "retry: {why}"
             );
         }
-        Settlement::Release { after, record } => {
-            let parked = record.parked_since.is_some();
+        Settlement::Release { after, .. } => {
             info!(
                 task,
                 plugin,
                 attempt,
-                parked,
                 after = show_duration(*after),
                 "released"
+            );
+        }
+        // The first time; after that it only says the same again.
+        Settlement::Park {
+            reply: Some(reply), ..
+        } => {
+            let why = output::one_line(&String::from_utf8_lossy(&reply.body), LINE);
+            warn!(task, plugin, attempt, "parked: {why}");
+        }
+        Settlement::Park { after, .. } => {
+            debug!(
+                task,
+                plugin,
+                attempt,
+                after = show_duration(*after),
+                "parked"
             );
         }
         Settlement::Dead { letter, .. } => {

@@ -311,6 +311,7 @@ impl Waiting {
                 }
                 self.tally.note(&format!("retry: {id}: {}", text(&reply)));
             }
+            ReplyKind::Parked => self.tally.note(&format!("parked: {id}: {}", text(&reply))),
             ReplyKind::Done => {
                 self.outstanding.remove(&id);
                 let json = self.json;

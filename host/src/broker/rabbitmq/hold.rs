@@ -93,6 +93,20 @@ impl RabbitHold {
             (Settlement::Release { after, record }, mode) => {
                 self.again(message, after, &record, mode).await
             }
+            (
+                Settlement::Park {
+                    after,
+                    record,
+                    reply,
+                },
+                mode,
+            ) => {
+                if let Some(reply) = reply {
+                    self.reply(reply_to.filter(|address| address.notify), &reply)
+                        .await?;
+                }
+                self.again(message, after, &record, mode).await
+            }
             (Settlement::Dead { letter, reply }, SettlementMode::Standard) => {
                 let queue = &self.desk.queue;
                 let properties = message::bury(&self.original, message, &letter, queue)

@@ -263,10 +263,10 @@ impl Hold for SqliteHold {
             move |store| {
                 let reply = match (&reply_to, &reply) {
                     (Some(reply_to), Said::ToAll(reply)) => Some((reply_to, reply)),
-                    (Some(reply_to), Said::OfRetry(reply)) if reply_to.notify => {
+                    (Some(reply_to), Said::BeforeTheEnd(reply)) if reply_to.notify => {
                         Some((reply_to, reply))
                     }
-                    (Some(_), Said::OfRetry(_) | Said::Nothing) | (None, _) => None,
+                    (Some(_), Said::BeforeTheEnd(_) | Said::Nothing) | (None, _) => None,
                 };
                 store.settle(id, &fate, made_up_id.as_deref(), reply)
             },
@@ -304,8 +304,8 @@ impl Drop for SqliteHold {
 /// Who hears what of a settlement.
 enum Said {
     Nothing,
-    /// To requesters that want to hear of retries.
-    OfRetry(Reply),
+    /// To requesters that want to hear of more than the end.
+    BeforeTheEnd(Reply),
     ToAll(Reply),
 }
 
@@ -320,8 +320,16 @@ fn decide(settlement: Settlement) -> (Fate, Said) {
             after,
             record,
             reply,
-        } => (requeue(after, record), Said::OfRetry(reply)),
+        } => (requeue(after, record), Said::BeforeTheEnd(reply)),
         Settlement::Release { after, record } => (requeue(after, record), Said::Nothing),
+        Settlement::Park {
+            after,
+            record,
+            reply,
+        } => (
+            requeue(after, record),
+            reply.map_or(Said::Nothing, Said::BeforeTheEnd),
+        ),
         Settlement::Dead { letter, reply } => (Fate::Bury(letter), Said::ToAll(reply)),
     }
 }

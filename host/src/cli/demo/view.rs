@@ -109,6 +109,7 @@ impl View {
                 ),
                 Word::Odd,
             ),
+            Seen::Released => (String::new(), Word::Odd),
             Seen::Dead { reason, error } => (format!("{reason}: {error}"), Word::Bad),
         };
         let cost = match usage.wall {

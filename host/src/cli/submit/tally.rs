@@ -27,6 +27,8 @@ enum Shown {
     Bar(ProgressBar),
     /// Elsewhere, with when the last line was written.
     Lines(Instant),
+    /// One task needs no count, but what happens to it is told.
+    Notes,
     /// Not at all.
     Nothing,
 }
@@ -34,8 +36,10 @@ enum Shown {
 impl Tally {
     pub(super) fn new(global: &Global, total: Option<u64>) -> Self {
         let began = Instant::now();
-        let shown = if global.quiet > 0 || total == Some(1) {
+        let shown = if global.quiet > 0 {
             Shown::Nothing
+        } else if total == Some(1) {
+            Shown::Notes
         } else if std::io::stderr().is_terminal() {
             Shown::Bar(bar(total))
         } else {
@@ -89,7 +93,7 @@ impl Tally {
     pub(super) fn note(&self, text: &str) {
         match &self.shown {
             Shown::Bar(bar) => bar.suspend(|| output::say(text)),
-            Shown::Lines(_) => output::say(text),
+            Shown::Lines(_) | Shown::Notes => output::say(text),
             Shown::Nothing => {}
         }
     }
@@ -102,7 +106,7 @@ impl Tally {
                 output::say(&self.summary());
             }
             Shown::Lines(_) => output::say(&self.summary()),
-            Shown::Nothing => {}
+            Shown::Notes | Shown::Nothing => {}
         }
         self.dead
     }
@@ -111,7 +115,7 @@ impl Tally {
         let several = self.total != Some(1);
         match &self.shown {
             Shown::Bar(bar) => bar.suspend(|| show(several)),
-            Shown::Lines(_) | Shown::Nothing => show(several),
+            Shown::Lines(_) | Shown::Notes | Shown::Nothing => show(several),
         }
         self.refresh();
     }
@@ -127,7 +131,7 @@ impl Tally {
                 *last = Instant::now();
                 output::say(&summary);
             }
-            Shown::Lines(_) | Shown::Nothing => {}
+            Shown::Lines(_) | Shown::Notes | Shown::Nothing => {}
         }
     }
 
