@@ -34,6 +34,7 @@ on_both_brokers![
     a_task_interrupted_by_shutdown_keeps_its_attempt,
     a_second_signal_ends_at_once_and_loses_nothing,
     a_task_waits_for_its_plugin_to_be_dropped_in,
+    a_plugin_that_was_just_dropped_in_serves_the_next_message,
     a_changed_plugin_serves_the_next_message,
     a_runaway_is_killed_while_its_neighbours_go_on,
     a_plugin_runs_no_more_of_its_tasks_at_once_than_its_manifest_says,
@@ -234,6 +235,19 @@ fn a_task_waits_for_its_plugin_to_be_dropped_in(place: Place, broker: &str, queu
     assert!(done.contains("attempt=1"), "{done}");
     println!("served {:?} after its plugin came", dropped.elapsed());
     assert_eq!(task.code(), Some(0));
+}
+
+fn a_plugin_that_was_just_dropped_in_serves_the_next_message(
+    place: Place,
+    broker: &str,
+    queue: &str,
+) {
+    let _worker = place.worker(broker, queue, &[]);
+    place.plugin("echo", "");
+    let ended = place
+        .run(&submit(broker, queue, &["echo", "hi", "--wait"]))
+        .exits(0);
+    assert_eq!((ended.text().as_str(), ended.stderr.as_str()), ("hi", ""));
 }
 
 fn a_changed_plugin_serves_the_next_message(place: Place, broker: &str, queue: &str) {

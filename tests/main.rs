@@ -1,6 +1,11 @@
 //! The tests, in one binary: each goes through the door that users use. `tests/run` runs them all.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test that panics says why, and figures are printed"
+)]
 
 mod broker_contract;
 mod command_line;

@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-
 use super::compile::{Claim, Compilers, Fault, Made, NotMade, Order, Ready, Refusal, Source};
-use super::registry::{Refused, Served};
+use super::registry::{Current, Refused, Served};
 use super::scan::{self, File, FileState, Files, Found};
 use super::{Origin, Plugin};
 use crate::event::{Event, Observers, PluginEvent};
@@ -51,7 +49,7 @@ pub(super) struct Loader {
     pub(super) max_size: u64,
     pub(super) built_in: Vec<BuiltIn>,
     pub(super) compilers: Compilers,
-    pub(super) served: Arc<ArcSwap<Served>>,
+    pub(super) current: Arc<Current>,
     pub(super) observers: Observers,
     pub(super) patience: Patience,
     pub(super) entries: BTreeMap<PluginName, Entry>,
@@ -225,7 +223,7 @@ impl Loader {
                     name: name.clone(),
                     source,
                     manifest,
-                    serving: self.served.load().get(name),
+                    serving: self.current.load().get(name),
                     claim: Arc::downgrade(&claim),
                 });
                 entry.stage = Stage::Ordered(claim);
@@ -237,7 +235,7 @@ impl Loader {
     fn install(&self, ready: Ready) {
         let plugin = ready.plugin;
         let name = plugin.name.clone();
-        let before = self.served.load().get(&name);
+        let before = self.current.load().get(&name);
         self.publish(|plugins| {
             plugins.insert(name.clone(), Arc::clone(&plugin));
         });
@@ -272,7 +270,7 @@ impl Loader {
 
     fn remove(&mut self, name: &PluginName) {
         self.entries.remove(name);
-        let served = self.served.load().get(name).is_some();
+        let served = self.current.load().get(name).is_some();
         self.publish(|plugins| {
             plugins.remove(name);
         });
@@ -311,7 +309,7 @@ impl Loader {
         self.tell(PluginEvent::Refused {
             file: refusal.file,
             reason: refusal.reason,
-            still_serving: self.served.load().get(name).is_some(),
+            still_serving: self.current.load().get(name).is_some(),
         });
     }
 
@@ -347,7 +345,7 @@ impl Loader {
 
     /// Puts a new set of plugins, with what is refused now, in the place of the old one.
     fn publish(&self, change: impl FnOnce(&mut HashMap<PluginName, Arc<Plugin>>)) {
-        let mut plugins = self.served.load().plugins.clone();
+        let mut plugins = self.current.load().plugins.clone();
         change(&mut plugins);
         let trouble = self.trouble.iter().filter(|trouble| trouble.told);
         let refused = trouble
@@ -369,7 +367,7 @@ impl Loader {
                     }),
             )
             .collect();
-        self.served.store(Arc::new(Served { plugins, refused }));
+        self.current.store(Served { plugins, refused });
     }
 
     fn tell(&self, event: PluginEvent) {

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use super::Plugin;
 use super::compile::{Compilers, Workbench};
@@ -43,7 +45,8 @@ pub enum Directory {
 
 /// The plugins that serve, and the files that do not. Every task asks it; asking takes no lock.
 pub struct Registry {
-    served: Arc<ArcSwap<Served>>,
+    current: Arc<Current>,
+    directory: PathBuf,
     rescan: Duration,
     /// What [`Registry::watch`] takes with it.
     idle: Mutex<Option<(Loader, Receiver<Wake>)>>,
@@ -57,6 +60,13 @@ pub struct Refused {
     pub file: String,
     /// Why, and what to do.
     pub reason: String,
+}
+
+/// The state of now, and word of every change.
+#[derive(Default)]
+pub(super) struct Current {
+    served: ArcSwap<Served>,
+    changed: Notify,
 }
 
 /// One state of the registry, never changed.
@@ -102,14 +112,14 @@ impl Registry {
             ceiling: settings.ceiling,
             max_size: settings.max_size,
         };
-        let served = Arc::new(ArcSwap::from_pointee(Served::default()));
+        let current = Arc::new(Current::default());
         let mut loader = Loader {
-            directory,
+            directory: directory.clone(),
             max_size: settings.max_size,
             built_in: super::built_in(),
             compilers: Compilers::start(&workbench, &done)
                 .context("no thread to compile plugins could be started")?,
-            served: Arc::clone(&served),
+            current: Arc::clone(&current),
             observers,
             patience: Patience::NONE,
             entries: BTreeMap::new(),
@@ -125,7 +135,8 @@ impl Registry {
         }
         loader.patience = Patience::USUAL;
         Ok(Registry {
-            served,
+            current,
+            directory,
             rescan: settings.rescan,
             idle: Mutex::new(Some((loader, wakes))),
             wakes: done,
@@ -134,19 +145,54 @@ impl Registry {
 
     /// The plugin that serves by this name now. Whoever has it keeps it, whatever comes after.
     pub fn get(&self, name: &PluginName) -> Option<Arc<Plugin>> {
-        self.served.load().get(name)
+        self.current.load().get(name)
+    }
+
+    /// The plugin that serves by this name; where its file has come but is still being read or
+    /// compiled, once that is done, for [`ON_ITS_WAY`] at most. Cancel safe.
+    pub async fn get_or_await(&self, name: &PluginName) -> Option<Arc<Plugin>> {
+        let served = self.get(name);
+        if served.is_some() || !self.is_on_its_way(name) {
+            return served;
+        }
+        let arrived = async {
+            loop {
+                let mut changed = pin!(self.current.changed.notified());
+                changed.as_mut().enable();
+                let served = self.get(name);
+                if served.is_some() || !self.is_on_its_way(name) {
+                    return served;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(ON_ITS_WAY, arrived)
+            .await
+            .ok()
+            .flatten()
+    }
+
+    fn is_on_its_way(&self, name: &PluginName) -> bool {
+        let file = self.directory.join(format!("{name}.wasm"));
+        let manifest = file.with_extension("toml");
+        let (file_text, manifest_text) =
+            (file.display().to_string(), manifest.display().to_string());
+        let is_refused = |refused: &Refused| {
+            refused.file == file_text || refused.file.starts_with(&manifest_text)
+        };
+        file.exists() && !self.current.load().refused.iter().any(is_refused)
     }
 
     /// All that serve, by name.
     pub fn list(&self) -> Vec<Arc<Plugin>> {
-        let mut plugins: Vec<_> = self.served.load().plugins.values().cloned().collect();
+        let mut plugins: Vec<_> = self.current.load().plugins.values().cloned().collect();
         plugins.sort_by(|a, b| a.name.cmp(&b.name));
         plugins
     }
 
     /// The files that are no plugins now.
     pub fn refused(&self) -> Vec<Refused> {
-        self.served.load().refused.clone()
+        self.current.load().refused.clone()
     }
 
     /// Follows the directory from now on, changes since [`Registry::open`] included, until the watch
@@ -168,9 +214,24 @@ impl Registry {
     }
 }
 
+/// How long a task waits for a plugin whose file is there: most compile in less. It is parked after
+/// that, and comes back.
+pub const ON_ITS_WAY: Duration = Duration::from_secs(5);
+
 /// How many wakes may wait. More than one look is never needed, and what is made waits in the thread
 /// that made it.
 const WAKES: usize = 16;
+
+impl Current {
+    pub(super) fn load(&self) -> arc_swap::Guard<Arc<Served>> {
+        self.served.load()
+    }
+
+    pub(super) fn store(&self, served: Served) {
+        self.served.store(Arc::new(served));
+        self.changed.notify_waiters();
+    }
+}
 
 impl Served {
     pub(super) fn get(&self, name: &PluginName) -> Option<Arc<Plugin>> {

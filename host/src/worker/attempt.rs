@@ -140,10 +140,8 @@ async fn wait_for_places<'a>(
     tokio::sync::SemaphorePermit<'a>,
 ) {
     const OPEN: &str = "these semaphores are never closed";
-    let bound = shared
-        .registry
-        .get(plugin)
-        .and_then(|plugin| plugin.manifest.concurrency);
+    let plugin_now = shared.registry.get_or_await(plugin).await;
+    let bound = plugin_now.and_then(|plugin| plugin.manifest.concurrency);
     let gate = match bound {
         None => None,
         Some(bound) => Some(

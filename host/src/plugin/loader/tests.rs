@@ -50,7 +50,7 @@ impl Bench {
             max_size: workbench.max_size,
             built_in: Vec::new(),
             compilers: Compilers::start(&workbench, &done).unwrap(),
-            served: Arc::default(),
+            current: Arc::default(),
             observers: Observers::new(vec![Box::new(Events(sender))]),
             patience: Patience::USUAL,
             entries: BTreeMap::new(),
@@ -88,7 +88,7 @@ impl Bench {
     }
 
     fn serves(&self) -> Option<Arc<Plugin>> {
-        self.loader.served.load().get(&"echo".parse().unwrap())
+        self.loader.current.load().get(&"echo".parse().unwrap())
     }
 }
 
