@@ -6,6 +6,7 @@ mod broker_contract;
 mod command_line;
 mod flow;
 mod plugin_directory;
+mod queue;
 mod rabbitmq;
 mod sandbox;
 mod sqlite;

@@ -4,6 +4,7 @@ mod demo;
 mod log;
 mod output;
 mod plugin;
+mod queue;
 mod run;
 mod signals;
 mod submit;
@@ -103,6 +104,9 @@ enum Command {
     /// Work with plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Look at queues, and pause, resume or empty them
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
 }
 
 #[derive(Debug, Args)]
@@ -211,6 +215,7 @@ impl Cli {
             Command::Submit(args) => submit::submit(&global, config(None)?, args).await,
             Command::Run(args) => run::run(&global, config(None)?, args).await,
             Command::Plugin(plugin::PluginCommand::List) => plugin::list(&global, &config(None)?),
+            Command::Queue(command) => queue::queue(&global, &config(None)?, command).await,
         }
     }
 }
