@@ -10,6 +10,8 @@ mod address;
 mod connection;
 mod consumer;
 mod delay;
+pub mod examination;
+mod greeting;
 mod hold;
 mod message;
 mod outlet;
@@ -34,6 +36,7 @@ use self::address::Address;
 use self::connection::Connector;
 use self::consumer::RabbitConsumer;
 use self::delay::Delay;
+pub use self::greeting::Greeting;
 use self::hold::Desk;
 use self::outlet::{Destination, NotPublished, Outlet, Patience};
 use self::publisher::Publisher;
@@ -46,6 +49,9 @@ const WINDOW: usize = 1000;
 
 /// How long the loops may take to close their connections.
 const CLOSE: Duration = Duration::from_secs(5);
+
+/// RabbitMQ's own default for how long a delivery may be unsettled.
+const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// How to reach a RabbitMQ and who we are there.
 #[derive(Clone)]
@@ -62,6 +68,8 @@ pub struct RabbitMqOptions {
     pub connection_name: String,
     /// How deliveries are settled.
     pub settlement: SettlementMode,
+    /// How long the broker lets a delivery be unsettled; it does not tell by itself.
+    pub consumer_timeout: Duration,
 }
 
 impl RabbitMqOptions {
@@ -74,6 +82,7 @@ impl RabbitMqOptions {
             authorities: None,
             connection_name: "scutwork".to_owned(),
             settlement: SettlementMode::default(),
+            consumer_timeout: CONSUMER_TIMEOUT,
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod consumer;
 mod desk;
+pub mod examination;
 mod fault;
 mod presence;
 mod replies;

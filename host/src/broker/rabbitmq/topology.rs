@@ -56,7 +56,8 @@ pub(super) async fn ensure_dead_queue(link: &Link, queue: &QueueName) -> Result<
     }
 }
 
-fn quorum() -> FieldTable {
+/// The only argument of a queue that we make.
+pub(super) fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert(
         "x-queue-type".into(),
@@ -211,7 +212,7 @@ pub(super) async fn purge_delays(link: &Link, queue: &QueueName) -> Result<u64, 
     Ok(removed)
 }
 
-async fn declare(
+pub(super) async fn declare(
     channel: &Channel,
     name: &str,
     arguments: FieldTable,

@@ -106,7 +106,7 @@ fn flags() -> OpenFlags {
 /// Looks at the header of a file that is there already, through an immutable connection: that takes
 /// no lock and makes no file beside it. Reading it with plain file calls would end every lock that
 /// this process has on it (POSIX locks go with the first descriptor closed).
-fn refuse_foreign(path: &Path) -> Result<(), BrokerError> {
+pub(super) fn refuse_foreign(path: &Path) -> Result<(), BrokerError> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.len() > 0 => {}
         // Absent or empty: ours to fill. Whatever else is wrong, opening it says.
