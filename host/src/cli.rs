@@ -1,6 +1,7 @@
 //! The command line: what it takes, and how each command ends.
 
 mod demo;
+mod doctor;
 mod log;
 mod output;
 mod plugin;
@@ -104,6 +105,8 @@ enum Command {
     /// Work with plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Say what is wrong between this worker, its broker and its plugins, and what to do; exits 1 if anything is
+    Doctor,
     /// Look at queues, and pause, resume or empty them
     #[command(subcommand)]
     Queue(queue::QueueCommand),
@@ -215,6 +218,7 @@ impl Cli {
             Command::Submit(args) => submit::submit(&global, config(None)?, args).await,
             Command::Run(args) => run::run(&global, config(None)?, args).await,
             Command::Plugin(plugin::PluginCommand::List) => plugin::list(&global, &config(None)?),
+            Command::Doctor => doctor::doctor(&global, &config(None)?).await,
             Command::Queue(command) => queue::queue(&global, &config(None)?, command).await,
         }
     }
