@@ -233,7 +233,7 @@ fn a_task_waits_for_its_plugin_to_be_dropped_in(place: Place, broker: &str, queu
     place.plugin("echo", "");
     let done = worker.wait_for("INFO done");
     assert!(done.contains("attempt=1"), "{done}");
-    println!("served {:?} after its plugin came", dropped.elapsed());
+    eprintln!("served {:?} after its plugin came", dropped.elapsed());
     assert_eq!(task.code(), Some(0));
 }
 

@@ -9,8 +9,10 @@
 
 mod broker_contract;
 mod command_line;
+mod doctor;
 mod flow;
 mod plugin_directory;
+mod queue;
 mod rabbitmq;
 mod sandbox;
 mod sqlite;

@@ -179,6 +179,20 @@ pub trait Broker: Send + Sync {
     /// How many messages a queue has in each state. None: there is no such queue.
     async fn depth(&self, queue: &QueueName) -> Result<Option<Depth>, BrokerError>;
 
+    /// Pauses a queue, or resumes it, for every worker and until the other is asked for: the mark
+    /// outlasts workers and the broker's restart. To ask for what is so already changes nothing.
+    ///
+    /// Consumers of a paused queue take nothing more from it within seconds, and say so by
+    /// [`Notice::Paused`]; what the broker had sent them by then still runs. Producers go on.
+    async fn set_paused(&self, queue: &QueueName, is_paused: bool) -> Result<(), BrokerError>;
+
+    /// Whether a queue is paused.
+    async fn is_paused(&self, queue: &QueueName) -> Result<bool, BrokerError>;
+
+    /// Removes one part of a queue's messages for good, and says how many there were. What workers
+    /// hold stays. None: there is no such queue.
+    async fn purge(&self, queue: &QueueName, part: Part) -> Result<Option<u64>, BrokerError>;
+
     /// Ends connections in order. Consumers must have been stopped before.
     async fn close(&self);
 }
@@ -233,6 +247,19 @@ pub struct Depth {
     pub delayed: u64,
     /// Dead letters.
     pub dead: u64,
+    /// How many consumers take from it. None: this broker does not tell.
+    pub consumers: Option<u64>,
+}
+
+/// Messages of a queue that go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Those that wait for a worker.
+    Ready,
+    /// Those that are due later.
+    Delayed,
+    /// The dead letters.
+    Dead,
 }
 
 /// What a broker has to say between deliveries.
@@ -240,6 +267,8 @@ pub struct Depth {
 pub enum Notice {
     /// Taking messages, at the start or again.
     Connected,
+    /// Not taking messages, because the queue was paused; [`Notice::Connected`] tells of its end.
+    Paused(QueueName),
     /// Not taking messages; the text says why and when it tries again.
     Disconnected(String),
     /// The broker holds publishing back: a memory or disk alarm.

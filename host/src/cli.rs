@@ -1,9 +1,11 @@
 //! The command line: what it takes, and how each command ends.
 
 mod demo;
+mod doctor;
 mod log;
 mod output;
 mod plugin;
+mod queue;
 mod run;
 mod signals;
 mod submit;
@@ -103,6 +105,11 @@ enum Command {
     /// Work with plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Say what is wrong between this worker, its broker and its plugins, and what to do; exits 1 if anything is
+    Doctor,
+    /// Look at queues, and pause, resume or empty them
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
 }
 
 #[derive(Debug, Args)]
@@ -211,6 +218,8 @@ impl Cli {
             Command::Submit(args) => submit::submit(&global, config(None)?, args).await,
             Command::Run(args) => run::run(&global, config(None)?, args).await,
             Command::Plugin(plugin::PluginCommand::List) => plugin::list(&global, &config(None)?),
+            Command::Doctor => doctor::doctor(&global, &config(None)?).await,
+            Command::Queue(command) => queue::queue(&global, &config(None)?, command).await,
         }
     }
 }

@@ -157,6 +157,8 @@ struct RabbitMqSection {
     username: Option<String>,
     password_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "units::duration")]
+    consumer_timeout: Option<Duration>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -346,7 +348,7 @@ fn broker(
             ..SqliteOptions::new(sqlite_path(path)?)
         }));
     }
-    let options = RabbitMqOptions {
+    let mut options = RabbitMqOptions {
         user: rabbitmq.username,
         password: rabbitmq
             .password_file
@@ -360,6 +362,9 @@ fn broker(
         },
         ..RabbitMqOptions::new(urls)
     };
+    if let Some(consumer_timeout) = rabbitmq.consumer_timeout {
+        options.consumer_timeout = consumer_timeout;
+    }
     options.check().map_err(bad)?;
     Ok(BrokerConfig::RabbitMq(options))
 }

@@ -83,6 +83,35 @@ async fn a_damaged_file_is_refused_and_left_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_file_of_the_first_version_keeps_its_tasks_and_can_be_paused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch(include_str!("../../host/src/broker/sqlite/schema.sql"))
+        .unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO queue VALUES (1, 'tasks');
+             INSERT INTO message (id, notify, body) VALUES (1, 0, x'6f6c64');
+             INSERT INTO waiting VALUES (1, 255, 0, 1, 0, 1, NULL, 0);
+             PRAGMA application_id = 0x73637574;
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    drop(connection);
+    let broker = open(&path).unwrap();
+    broker.set_paused(&tasks(), true).await.unwrap();
+    assert!(broker.is_paused(&tasks()).await.unwrap());
+    broker.set_paused(&tasks(), false).await.unwrap();
+    let mut consumer = broker.consume(&tasks(), 1).await.unwrap();
+    let mut taken = take(&mut consumer, 1).await;
+    let old = taken.remove(0);
+    assert_eq!(&old.message.body[..], b"old");
+    old.settle(done(String::new())).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_file_of_a_newer_version_is_refused_and_left_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queue.db");

@@ -10,10 +10,13 @@ mod address;
 mod connection;
 mod consumer;
 mod delay;
+pub mod examination;
+mod greeting;
 mod hold;
 mod message;
 mod outlet;
 mod pace;
+mod pause;
 mod publisher;
 mod replies;
 mod stop;
@@ -33,11 +36,12 @@ use self::address::Address;
 use self::connection::Connector;
 use self::consumer::RabbitConsumer;
 use self::delay::Delay;
+pub use self::greeting::Greeting;
 use self::hold::Desk;
 use self::outlet::{Destination, NotPublished, Outlet, Patience};
 use self::publisher::Publisher;
 use self::replies::RabbitReplies;
-use super::{Broker, BrokerError, Consumer, Depth, Message, NoticeSink, Replies};
+use super::{Broker, BrokerError, Consumer, Depth, Message, NoticeSink, Part, Replies};
 use crate::name::QueueName;
 
 /// How many messages may wait for their confirms at once.
@@ -45,6 +49,9 @@ const WINDOW: usize = 1000;
 
 /// How long the loops may take to close their connections.
 const CLOSE: Duration = Duration::from_secs(5);
+
+/// RabbitMQ's own default for how long a delivery may be unsettled.
+const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// How to reach a RabbitMQ and who we are there.
 #[derive(Clone)]
@@ -61,6 +68,8 @@ pub struct RabbitMqOptions {
     pub connection_name: String,
     /// How deliveries are settled.
     pub settlement: SettlementMode,
+    /// How long the broker lets a delivery be unsettled; it does not tell by itself.
+    pub consumer_timeout: Duration,
 }
 
 impl RabbitMqOptions {
@@ -73,6 +82,7 @@ impl RabbitMqOptions {
             authorities: None,
             connection_name: "scutwork".to_owned(),
             settlement: SettlementMode::default(),
+            consumer_timeout: CONSUMER_TIMEOUT,
         }
     }
 
@@ -212,6 +222,43 @@ impl Broker for RabbitMq {
     async fn depth(&self, queue: &QueueName) -> Result<Option<Depth>, BrokerError> {
         let depth = self.outlet().await?.depth(queue).await;
         depth.map_err(|trouble| trouble.while_doing(&format!("cannot look at queue `{queue}`")))
+    }
+
+    async fn set_paused(&self, queue: &QueueName, is_paused: bool) -> Result<(), BrokerError> {
+        let outlet = self.outlet().await?;
+        let done = if is_paused {
+            pause::mark(outlet.link(), queue).await
+        } else {
+            pause::unmark(outlet.link(), queue).await
+        };
+        let verb = if is_paused { "pause" } else { "resume" };
+        done.map_err(|trouble| trouble.while_doing(&format!("cannot {verb} queue `{queue}`")))
+    }
+
+    async fn is_paused(&self, queue: &QueueName) -> Result<bool, BrokerError> {
+        let outlet = self.outlet().await?;
+        let paused = pause::is_paused(outlet.link(), queue).await;
+        paused.map_err(|trouble| trouble.while_doing(&format!("cannot look at queue `{queue}`")))
+    }
+
+    async fn purge(&self, queue: &QueueName, part: Part) -> Result<Option<u64>, BrokerError> {
+        let outlet = self.outlet().await?;
+        let link = outlet.link();
+        let purged = async {
+            if topology::count(link, queue.as_str()).await?.is_none() {
+                return Ok(None);
+            }
+            match part {
+                Part::Ready => topology::purge(link, queue.as_str()).await,
+                Part::Delayed => topology::purge_delays(link, queue).await.map(Some),
+                // Before the first dead letter there is no queue for them.
+                Part::Dead => topology::purge(link, &topology::dead_name(queue))
+                    .await
+                    .map(|removed| Some(removed.unwrap_or_default())),
+            }
+        };
+        let purged: Result<_, connection::Trouble> = purged.await;
+        purged.map_err(|trouble| trouble.while_doing(&format!("cannot purge queue `{queue}`")))
     }
 
     async fn close(&self) {

@@ -6,6 +6,7 @@
 
 mod consumer;
 mod desk;
+pub mod examination;
 mod fault;
 mod presence;
 mod replies;
@@ -29,7 +30,7 @@ use self::presence::Presence;
 use self::replies::SqliteReplies;
 use self::store::Store;
 use self::writer::Writer;
-use super::{Broker, BrokerError, Consumer, Depth, Message, Notice, NoticeSink, Replies};
+use super::{Broker, BrokerError, Consumer, Depth, Message, NoticeSink, Part, Replies};
 use crate::name::QueueName;
 
 /// How to open a file of queues.
@@ -115,6 +116,31 @@ impl Sqlite {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Reads beside the writer, which goes on meanwhile.
+    async fn look<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let reader = Arc::clone(&self.reader);
+        let looked = move || {
+            let mut reader = lock(&reader);
+            let Some(connection) = reader.as_mut() else {
+                return Ok(None);
+            };
+            let transaction = connection.transaction()?;
+            let now = row::to_millis(SystemTime::now());
+            read(&Store::new(&transaction, "", now)).map(Some)
+        };
+        match tokio::task::spawn_blocking(looked).await {
+            Ok(Ok(Some(found))) => Ok(found),
+            Ok(Ok(None)) => Err(self.desk.closed()),
+            Ok(Err(error)) => Err(fault::explain(&self.path, &error)),
+            Err(error) => Err(BrokerError::Unavailable(anyhow!(
+                "looking at the queue ended early: {error}"
+            ))),
+        }
+    }
 }
 
 #[async_trait]
@@ -138,14 +164,21 @@ impl Broker for Sqlite {
         prefetch: u16,
     ) -> Result<Box<dyn Consumer>, BrokerError> {
         let name = queue.clone();
-        let queue = self
+        let (id, is_paused) = self
             .desk
-            .ask(move |store| store.queue(name.as_str()))
+            .ask(move |store| {
+                let id = store.queue(name.as_str())?;
+                Ok((id, store.is_paused(id)?))
+            })
             .await?;
-        (self.notices)(Notice::Connected);
-        let notices = Arc::clone(&self.notices);
-        let consumer = SqliteConsumer::new(self.desk.clone(), queue, prefetch, notices);
-        Ok(Box::new(consumer))
+        Ok(Box::new(SqliteConsumer::new(
+            self.desk.clone(),
+            id,
+            queue.clone(),
+            is_paused,
+            prefetch,
+            Arc::clone(&self.notices),
+        )))
     }
 
     async fn replies(&self) -> Result<Box<dyn Replies>, BrokerError> {
@@ -154,26 +187,27 @@ impl Broker for Sqlite {
 
     async fn depth(&self, queue: &QueueName) -> Result<Option<Depth>, BrokerError> {
         let name = queue.clone();
-        let reader = Arc::clone(&self.reader);
-        let count = move || {
-            let mut reader = lock(&reader);
-            let Some(connection) = reader.as_mut() else {
-                return Ok(Err(()));
-            };
-            let transaction = connection.transaction()?;
-            let now = row::to_millis(SystemTime::now());
-            Store::new(&transaction, "", now)
-                .depth(name.as_str())
-                .map(Ok)
-        };
-        match tokio::task::spawn_blocking(count).await {
-            Ok(Ok(Ok(depth))) => Ok(depth),
-            Ok(Ok(Err(()))) => Err(self.desk.closed()),
-            Ok(Err(error)) => Err(fault::explain(&self.path, &error)),
-            Err(error) => Err(BrokerError::Unavailable(anyhow!(
-                "counting the queue ended early: {error}"
-            ))),
-        }
+        self.look(move |store| store.depth(name.as_str())).await
+    }
+
+    async fn set_paused(&self, queue: &QueueName, is_paused: bool) -> Result<(), BrokerError> {
+        let name = queue.clone();
+        self.desk
+            .ask(move |store| store.set_paused(name.as_str(), is_paused))
+            .await
+    }
+
+    async fn is_paused(&self, queue: &QueueName) -> Result<bool, BrokerError> {
+        let name = queue.clone();
+        self.look(move |store| store.is_paused_by_name(name.as_str()))
+            .await
+    }
+
+    async fn purge(&self, queue: &QueueName, part: Part) -> Result<Option<u64>, BrokerError> {
+        let name = queue.clone();
+        self.desk
+            .ask(move |store| store.purge(name.as_str(), part))
+            .await
     }
 
     async fn close(&self) {

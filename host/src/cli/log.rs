@@ -109,6 +109,9 @@ impl Observer for LogObserver {
 pub(super) fn tell_notice(notice: &Notice) {
     match notice {
         Notice::Connected => info!("taking tasks"),
+        Notice::Paused(queue) => {
+            info!("queue {queue} is paused: no task is taken from it until scutwork queue resume");
+        }
         Notice::Disconnected(why) => warn!("not taking tasks: {why}"),
         Notice::Blocked(why) => warn!("the broker holds publishing back: {why}"),
         Notice::Unblocked => info!("the broker takes messages again"),

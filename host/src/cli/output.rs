@@ -22,6 +22,25 @@ pub(super) fn body(bytes: &[u8]) {
     let _ = out.flush();
 }
 
+/// Writes rows with columns as wide as their widest cell.
+pub(super) fn table<const N: usize>(rows: &[[String; N]]) {
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    for row in rows {
+        let cells: Vec<_> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        line(cells.join("  ").trim_end());
+    }
+}
+
 /// Writes one JSON value on a line of its own to stdout.
 pub(super) fn json(value: &Value) {
     line(&value.to_string());

@@ -30,7 +30,7 @@ pub(super) fn list(global: &Global, config: &Config) -> Result<Exit, Stopped> {
         })),
         Format::Text => {
             let rows = plugins.iter().map(|plugin| as_row(plugin));
-            table(
+            output::table(
                 &std::iter::once(HEAD.map(str::to_owned))
                     .chain(rows)
                     .collect::<Vec<_>>(),
@@ -86,23 +86,4 @@ fn as_json(plugin: &Plugin) -> serde_json::Value {
         "concurrency": plugin.manifest.concurrency,
         "lowered": plugin.manifest.lowered,
     })
-}
-
-/// Writes rows with columns as wide as their widest cell.
-fn table<const N: usize>(rows: &[[String; N]]) {
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or_default()
-    };
-    let widths: [usize; N] = std::array::from_fn(width);
-    for row in rows {
-        let cells: Vec<_> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        output::line(cells.join("  ").trim_end());
-    }
 }

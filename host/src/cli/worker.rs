@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use super::doctor::consumer_timeout;
 use super::log::LogObserver;
 use super::signals::Signals;
 use super::{Exit, Stopped, connect, output};
 use crate::broker::{Broker, NoticeSink};
-use crate::config::Config;
+use crate::config::{BrokerConfig, Config};
 use crate::event::{Event, Observer, Observers};
 use crate::plugin::Registry;
 use crate::plugin::registry::RegistrySettings;
@@ -52,6 +53,7 @@ impl Rig {
         let observers = Observers::new(observers);
         let sandbox = Arc::new(sandbox(config, config.slots.get())?);
         let registry = registry(config, &sandbox, &observers)?;
+        warn_of_long_plugins(config, &registry);
         let watch = registry.watch()?;
         let heard = observers.clone();
         let notices: NoticeSink = Arc::new(move |notice| heard.tell(&Event::Broker(&notice)));
@@ -81,6 +83,16 @@ impl Rig {
         let ended = worker.run().await;
         watch.stop().await;
         Ok(ended?)
+    }
+}
+
+/// Says which plugins may run for longer than the broker waits.
+fn warn_of_long_plugins(config: &Config, registry: &Registry) {
+    if let BrokerConfig::RabbitMq(options) = &config.broker
+        && let Some((finding, fix)) =
+            consumer_timeout::exceeded(options.consumer_timeout, &registry.list())
+    {
+        tracing::warn!("{finding}; {fix}");
     }
 }
 

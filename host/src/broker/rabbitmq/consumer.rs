@@ -10,16 +10,17 @@ use futures_util::stream::FuturesUnordered;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer as Stream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::SettlementMode;
 use super::acks::{self, Ack, Acks};
-use super::connection::{Connector, Events, Link, answer, over};
+use super::connection::{Connector, Events, Link, Trouble, answer, over};
 use super::hold::{Desk, RabbitHold};
 use super::message;
 use super::pace::Pace;
+use super::pause::{self, Seen};
 use super::stop::{Stop, Switch, switch};
 use super::topology;
 use crate::broker::{BrokerError, Consumer, Delivery, Notice};
@@ -47,9 +48,19 @@ struct Generation {
     link: Link,
     events: Events,
     channel: Channel,
-    stream: Stream,
+    /// None while the queue is paused.
+    stream: Option<Stream>,
+    /// None: it cannot be seen whether the queue is paused.
+    is_paused: Option<watch::Sender<bool>>,
     acks: Acks,
     settled: mpsc::UnboundedReceiver<Ack>,
+}
+
+/// Why a subscription, or the wait for one, came to its end in order.
+enum Turn {
+    Stopped,
+    Paused,
+    Resumed,
 }
 
 /// How a generation ended.
@@ -136,18 +147,16 @@ impl Source {
             topology::ensure_queue(&link, queue.as_str()).await?;
             let channel = link.channel().await?;
             answer(channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
-            let stream = answer(channel.basic_consume(
-                queue.as_str().into(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            ))
-            .await?;
-            Ok((channel, stream))
+            let is_paused = self.look_for_pause(&link).await;
+            let stream = match is_paused {
+                Some(true) => None,
+                Some(false) | None => Some(self.subscribe(&channel).await?),
+            };
+            Ok((channel, stream, is_paused.map(watch::Sender::new)))
         };
-        let (channel, stream) = opened
+        let (channel, stream, is_paused) = opened
             .await
-            .map_err(|trouble: super::connection::Trouble| trouble.while_doing(&what))?;
+            .map_err(|trouble: Trouble| trouble.while_doing(&what))?;
         if self.desk.mode == SettlementMode::Standard {
             topology::reattach_delays(&link, queue).await;
         }
@@ -157,9 +166,35 @@ impl Source {
             events,
             channel,
             stream,
+            is_paused,
             acks,
             settled,
         })
+    }
+
+    /// Whether the queue is paused. None, and a warning: the broker does not let us see it.
+    async fn look_for_pause(&self, link: &Link) -> Option<bool> {
+        let queue = &self.desk.queue;
+        match pause::prepare(link, queue).await {
+            Ok(is_paused) => Some(is_paused),
+            Err(trouble) => {
+                (self.desk.notices)(Notice::Warning(format!(
+                    "this worker does not see it when queue `{queue}` is paused: {}; scutwork doctor says what to grant",
+                    trouble.text
+                )));
+                None
+            }
+        }
+    }
+
+    async fn subscribe(&self, channel: &Channel) -> Result<Stream, Trouble> {
+        answer(channel.basic_consume(
+            self.desk.queue.as_str().into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        ))
+        .await
     }
 
     async fn supervise(
@@ -175,7 +210,10 @@ impl Source {
         loop {
             let why = match opened {
                 Ok(generation) => {
-                    (self.desk.notices)(Notice::Connected);
+                    (self.desk.notices)(match generation.stream {
+                        Some(_) => Notice::Connected,
+                        None => Notice::Paused(self.desk.queue.clone()),
+                    });
                     let since = Instant::now();
                     match self.run(generation, &mut deliveries, &mut stopped).await {
                         End::Stopped => return,
@@ -217,11 +255,20 @@ impl Source {
             mut events,
             channel,
             stream,
+            is_paused,
             acks,
             mut settled,
         } = generation;
+        let paused = is_paused.as_ref().map(watch::Sender::subscribe);
+        let follow_pause = async {
+            match &is_paused {
+                Some(is_paused) => pause::follow(&link, &self.desk.queue, is_paused).await,
+                None => std::future::pending().await,
+            }
+        };
         let end = tokio::select! {
-            why = self.hand_out(&channel, stream, acks, deliveries, stopped) => End::Lost(why),
+            why = self.hand_out(&channel, stream, acks, deliveries, stopped, paused) => End::Lost(why),
+            () = follow_pause => End::Lost("the mark of a pause is not followed any more".to_owned()),
             written = acks::write(&channel, &mut settled) => match written {
                 Ok(()) => End::Stopped,
                 Err(trouble) => End::Lost(trouble.text),
@@ -234,54 +281,92 @@ impl Source {
         end
     }
 
-    /// Hands deliveries to the consumer until it is stopped, and then waits without end while what was
-    /// handed out is settled. Returns why the stream broke.
+    /// Hands deliveries to the consumer, but none while the queue is paused, until it is stopped; then
+    /// waits without end while what was handed out is settled. Returns why the stream broke.
     async fn hand_out(
         &self,
         channel: &Channel,
-        mut stream: Stream,
+        mut stream: Option<Stream>,
         acks: Acks,
         deliveries: &mut Option<mpsc::Sender<Delivery>>,
         stopped: &mut Stop,
+        paused: Option<watch::Receiver<bool>>,
     ) -> String {
         let Some(sender) = deliveries.clone() else {
             return "stopped".to_owned();
         };
-        let mut stopping = false;
+        let mut paused = Seen(paused);
         loop {
-            let next = tokio::select! {
-                biased;
-                () = stopped.asked(), if !stopping => {
-                    stopping = true;
-                    let tag = stream.tag();
-                    if let Err(trouble) =
-                        answer(channel.basic_cancel(tag, BasicCancelOptions::default())).await
-                    {
-                        return trouble.text;
-                    }
-                    continue;
+            let turn = match stream.take() {
+                Some(stream) => {
+                    self.take(channel, stream, &acks, &sender, stopped, &mut paused)
+                        .await
                 }
-                next = stream.next() => next,
+                None => Ok(tokio::select! {
+                    () = stopped.asked() => Turn::Stopped,
+                    () = paused.becomes(false) => Turn::Resumed,
+                }),
             };
-            match next {
-                Some(Ok(delivered)) => {
-                    let delivery = self.delivery(delivered, &acks);
-                    // Whoever closes the other end has asked us to stop.
-                    let _ = sender.send(delivery).await;
+            match turn {
+                Ok(Turn::Stopped) => break,
+                Ok(Turn::Paused) => {
+                    (self.desk.notices)(Notice::Paused(self.desk.queue.clone()));
                 }
-                Some(Err(error)) => return super::connection::Trouble::from(error).text,
-                None if stopping => break,
-                None => {
-                    return format!(
-                        "the broker ended the subscription to queue `{}`; was it deleted?",
-                        self.desk.queue
-                    );
-                }
+                Ok(Turn::Resumed) => match self.subscribe(channel).await {
+                    Ok(resumed) => {
+                        stream = Some(resumed);
+                        (self.desk.notices)(Notice::Connected);
+                    }
+                    Err(trouble) => return trouble.text,
+                },
+                Err(why) => return why,
             }
         }
         *deliveries = None;
         drop((sender, acks));
         std::future::pending().await
+    }
+
+    /// Takes from one subscription and ends it when asked to. What the broker had sent by then is
+    /// handed out too: to put it back would count as a crash.
+    ///
+    /// # Errors
+    /// Why the stream broke.
+    async fn take(
+        &self,
+        channel: &Channel,
+        mut stream: Stream,
+        acks: &Acks,
+        sender: &mpsc::Sender<Delivery>,
+        stopped: &mut Stop,
+        paused: &mut Seen,
+    ) -> Result<Turn, String> {
+        let mut ending = None;
+        loop {
+            let asked = tokio::select! {
+                biased;
+                () = stopped.asked(), if ending.is_none() => Turn::Stopped,
+                () = paused.becomes(true), if ending.is_none() => Turn::Paused,
+                next = stream.next() => match (next, ending.take()) {
+                    (Some(Ok(delivered)), still_ending) => {
+                        let delivery = self.delivery(delivered, acks);
+                        // Whoever closes the other end has asked us to stop.
+                        let _ = sender.send(delivery).await;
+                        ending = still_ending;
+                        continue;
+                    }
+                    (Some(Err(error)), _) => return Err(Trouble::from(error).text),
+                    (None, Some(turn)) => return Ok(turn),
+                    (None, None) => return Err(format!(
+                        "the broker ended the subscription to queue `{}`; was it deleted?",
+                        self.desk.queue
+                    )),
+                },
+            };
+            let cancelled = channel.basic_cancel(stream.tag(), BasicCancelOptions::default());
+            answer(cancelled).await.map_err(|trouble| trouble.text)?;
+            ending = Some(asked);
+        }
     }
 
     fn delivery(&self, delivered: lapin::message::Delivery, acks: &Acks) -> Delivery {

@@ -204,6 +204,11 @@ impl Outlet {
         topology::depth(&self.link, queue).await
     }
 
+    /// The connection, for questions that need channels of their own.
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
     /// The channel, for what is tied to it.
     pub(super) fn channel(&self) -> &Channel {
         &self.channel

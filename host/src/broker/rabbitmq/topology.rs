@@ -3,9 +3,10 @@
 
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, ExchangeKind};
+use lapin::{Channel, ExchangeKind, Queue};
 
 use super::connection::{Link, Trouble, answer};
 use super::delay::{self, LEVELS};
@@ -55,7 +56,8 @@ pub(super) async fn ensure_dead_queue(link: &Link, queue: &QueueName) -> Result<
     }
 }
 
-fn quorum() -> FieldTable {
+/// The only argument of a queue that we make.
+pub(super) fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert(
         "x-queue-type".into(),
@@ -138,7 +140,7 @@ fn level_arguments(level: u32, next: &str) -> FieldTable {
 
 /// Counts what waits on a task queue and beside it. None: there is no such queue.
 pub(super) async fn depth(link: &Link, queue: &QueueName) -> Result<Option<Depth>, Trouble> {
-    let Some(ready) = count(link, queue.as_str()).await? else {
+    let Some(found) = look(&link.channel().await?, queue.as_str()).await? else {
         return Ok(None);
     };
     let dead = count(link, &dead_name(queue)).await?.unwrap_or_default();
@@ -151,17 +153,37 @@ pub(super) async fn depth(link: &Link, queue: &QueueName) -> Result<Option<Depth
         }
     }
     Ok(Some(Depth {
-        ready,
+        ready: found.message_count().into(),
         running: None,
         delayed,
         dead,
+        consumers: Some(found.consumer_count().into()),
     }))
 }
 
 /// How many messages are ready on a queue. None: there is no such queue. Asked on a channel of its
 /// own, because the broker closes the channel on which it answers no.
-async fn count(link: &Link, name: &str) -> Result<Option<u64>, Trouble> {
+pub(super) async fn count(link: &Link, name: &str) -> Result<Option<u64>, Trouble> {
+    count_on(&link.channel().await?, name).await
+}
+
+/// The same on a channel that is of no more use when the answer is none.
+pub(super) async fn count_on(channel: &Channel, name: &str) -> Result<Option<u64>, Trouble> {
+    let found = look(channel, name).await?;
+    Ok(found.map(|queue| queue.message_count().into()))
+}
+
+/// Removes what is ready on a queue, and counts it. None: there is no such queue.
+pub(super) async fn purge(link: &Link, name: &str) -> Result<Option<u64>, Trouble> {
     let channel = link.channel().await?;
+    match answer(channel.queue_purge(name.into(), QueuePurgeOptions::default())).await {
+        Ok(removed) => Ok(Some(removed.into())),
+        Err(trouble) if trouble.code == Some(NOT_FOUND) => Ok(None),
+        Err(trouble) => Err(trouble),
+    }
+}
+
+async fn look(channel: &Channel, name: &str) -> Result<Option<Queue>, Trouble> {
     let asked = answer(channel.queue_declare(
         name.into(),
         QueueDeclareOptions {
@@ -172,13 +194,29 @@ async fn count(link: &Link, name: &str) -> Result<Option<u64>, Trouble> {
     ))
     .await;
     match asked {
-        Ok(queue) => Ok(Some(queue.message_count().into())),
+        Ok(queue) => Ok(Some(queue)),
         Err(trouble) if trouble.code == Some(NOT_FOUND) => Ok(None),
         Err(trouble) => Err(trouble),
     }
 }
 
-async fn declare(channel: &Channel, name: &str, arguments: FieldTable) -> Result<(), Trouble> {
+/// Removes what is due later, and counts it.
+pub(super) async fn purge_delays(link: &Link, queue: &QueueName) -> Result<u64, Trouble> {
+    let mut removed = 0;
+    // From the highest down, the way that messages go, so that none slips past.
+    for level in (0..LEVELS).rev() {
+        removed += purge(link, &delay::level_name(queue, level))
+            .await?
+            .unwrap_or_default();
+    }
+    Ok(removed)
+}
+
+pub(super) async fn declare(
+    channel: &Channel,
+    name: &str,
+    arguments: FieldTable,
+) -> Result<(), Trouble> {
     let options = QueueDeclareOptions {
         durable: true,
         ..QueueDeclareOptions::default()

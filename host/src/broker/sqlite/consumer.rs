@@ -13,6 +13,7 @@ use super::store::{Claim, Claimed, Fate};
 use crate::broker::{
     BrokerError, Consumer, Delivery, Hold, Message, Notice, NoticeSink, Record, SettleError,
 };
+use crate::name::QueueName;
 use crate::settlement::{Reply, Settlement};
 
 /// How long a consumer that found nothing waits at most before it looks again. Whatever should wake
@@ -23,6 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct SqliteConsumer {
     desk: Desk,
     queue: i64,
+    name: QueueName,
     notices: NoticeSink,
     prefetch: usize,
     /// A permit for each message that is claimed, being claimed, or handed out and not settled.
@@ -35,16 +37,31 @@ pub(super) struct SqliteConsumer {
     /// The last claim found nothing: no need to look before this, or before the wake.
     idle_until: Option<Instant>,
     is_failing: bool,
+    is_paused: bool,
     is_stopped: bool,
 }
 
 impl SqliteConsumer {
-    pub(super) fn new(desk: Desk, queue: i64, prefetch: u16, notices: NoticeSink) -> Self {
+    /// A consumer of the queue with this id and name, which says at once whether it takes from it.
+    pub(super) fn new(
+        desk: Desk,
+        queue: i64,
+        name: QueueName,
+        is_paused: bool,
+        prefetch: u16,
+        notices: NoticeSink,
+    ) -> Self {
+        notices(if is_paused {
+            Notice::Paused(name.clone())
+        } else {
+            Notice::Connected
+        });
         let prefetch = usize::from(prefetch.max(1));
         SqliteConsumer {
             wake: desk.wake(),
             desk,
             queue,
+            name,
             notices,
             prefetch,
             slots: Arc::new(Semaphore::new(prefetch)),
@@ -52,6 +69,7 @@ impl SqliteConsumer {
             asked: None,
             idle_until: None,
             is_failing: false,
+            is_paused,
             is_stopped: false,
         }
     }
@@ -124,8 +142,14 @@ impl SqliteConsumer {
                         .expect("a claim takes no more than it has permits for");
                     self.buffer.push_back((claimed, permit));
                 }
-                if std::mem::take(&mut self.is_failing) {
-                    (self.notices)(Notice::Connected);
+                let was_failing = std::mem::take(&mut self.is_failing);
+                let was_paused = std::mem::replace(&mut self.is_paused, claim.is_paused);
+                match (was_failing, was_paused, claim.is_paused) {
+                    (true, _, true) | (_, false, true) => {
+                        (self.notices)(Notice::Paused(self.name.clone()));
+                    }
+                    (true, _, false) | (_, true, false) => (self.notices)(Notice::Connected),
+                    (false, true, true) | (false, false, false) => {}
                 }
             }
             Err(error) => {

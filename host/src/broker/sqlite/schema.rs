@@ -17,7 +17,7 @@ use crate::broker::BrokerError;
 const APPLICATION_ID: i32 = 0x7363_7574;
 
 /// Each entry leads from the version of its index to the next. A published entry is never edited.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("pause.sql")];
 
 /// How long a connection tries for a lock that others hold before it says so.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -106,7 +106,7 @@ fn flags() -> OpenFlags {
 /// Looks at the header of a file that is there already, through an immutable connection: that takes
 /// no lock and makes no file beside it. Reading it with plain file calls would end every lock that
 /// this process has on it (POSIX locks go with the first descriptor closed).
-fn refuse_foreign(path: &Path) -> Result<(), BrokerError> {
+pub(super) fn refuse_foreign(path: &Path) -> Result<(), BrokerError> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.len() > 0 => {}
         // Absent or empty: ours to fill. Whatever else is wrong, opening it says.

@@ -1,12 +1,14 @@
 //! What the queue does to its tables: each operation is a few statements inside a transaction that
 //! the caller begins and commits. No clock, no threads, no locks.
 
+mod oversight;
+
 use std::cell::Cell;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row;
-use crate::broker::{Depth, Message, Record, ReplyTo};
+use crate::broker::{Message, Record, ReplyTo};
 use crate::settlement::{DeadLetter, Reply, ReplyKind};
 
 /// One process's view of the tables within a transaction.
@@ -32,6 +34,8 @@ pub(super) struct Claim {
     pub(super) taken: Vec<Claimed>,
     /// When nothing was taken: in how many milliseconds the next message is due, if any is.
     pub(super) next_due: Option<i64>,
+    /// Nothing was taken because the queue is paused.
+    pub(super) is_paused: bool,
 }
 
 /// What becomes of a held message. [`crate::settlement::Settlement`] in the words of the tables.
@@ -135,6 +139,13 @@ impl<'a> Store<'a> {
         let mut taken = Vec::new();
         let mut next_due: Option<i64> = None;
         let mut rank = -1;
+        if self.is_paused(queue)? {
+            return Ok(Claim {
+                taken,
+                next_due,
+                is_paused: true,
+            });
+        }
         while taken.len() < limit {
             let Some((next, due)) = self.first_of_rank_after(queue, rank)? else {
                 break;
@@ -150,6 +161,7 @@ impl<'a> Store<'a> {
         Ok(Claim {
             taken,
             next_due: next_due.map(|due| due - self.now),
+            is_paused: false,
         })
     }
 
@@ -386,32 +398,5 @@ impl<'a> Store<'a> {
             .prepare_cached("DELETE FROM reply WHERE at < ?1")?
             .execute([self.now.saturating_sub(age)])
             .map(drop)
-    }
-
-    /// Counts a queue's messages. None: there is no such queue.
-    pub(super) fn depth(&self, queue: &str) -> rusqlite::Result<Option<Depth>> {
-        let Some(queue) = self.find_queue(queue)? else {
-            return Ok(None);
-        };
-        let count = |sql: &str| {
-            self.connection
-                .prepare_cached(sql)?
-                .query_row(params![queue], |row| row.get::<_, i64>(0))
-                .map(i64::unsigned_abs)
-        };
-        let (waiting, ready) = self
-            .connection
-            .prepare_cached(
-                "SELECT count(*), count(*) FILTER (WHERE due <= ?2) FROM waiting WHERE queue = ?1",
-            )?
-            .query_row([queue, self.now], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-            })?;
-        Ok(Some(Depth {
-            ready: ready.unsigned_abs(),
-            running: Some(count("SELECT count(*) FROM held WHERE queue = ?1")?),
-            delayed: (waiting - ready).unsigned_abs(),
-            dead: count("SELECT count(*) FROM dead WHERE queue = ?1")?,
-        }))
     }
 }
