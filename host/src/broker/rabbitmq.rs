@@ -9,6 +9,7 @@ mod acks;
 mod address;
 mod connection;
 mod consumer;
+mod dead_letters;
 mod delay;
 mod hold;
 mod message;
@@ -32,12 +33,13 @@ use tokio::time::timeout;
 use self::address::Address;
 use self::connection::Connector;
 use self::consumer::RabbitConsumer;
+use self::dead_letters::RabbitDeadLetters;
 use self::delay::Delay;
 use self::hold::Desk;
 use self::outlet::{Destination, NotPublished, Outlet, Patience};
 use self::publisher::Publisher;
 use self::replies::RabbitReplies;
-use super::{Broker, BrokerError, Consumer, Depth, Message, NoticeSink, Replies};
+use super::{Broker, BrokerError, Consumer, DeadLetters, Depth, Message, NoticeSink, Replies};
 use crate::name::QueueName;
 
 /// How many messages may wait for their confirms at once.
@@ -212,6 +214,12 @@ impl Broker for RabbitMq {
     async fn depth(&self, queue: &QueueName) -> Result<Option<Depth>, BrokerError> {
         let depth = self.outlet().await?.depth(queue).await;
         depth.map_err(|trouble| trouble.while_doing(&format!("cannot look at queue `{queue}`")))
+    }
+
+    async fn dead_letters(&self, queue: &QueueName) -> Result<Box<dyn DeadLetters>, BrokerError> {
+        let publisher = self.publisher.clone();
+        let pass = RabbitDeadLetters::open(&self.connector, publisher, queue).await?;
+        Ok(Box::new(pass))
     }
 
     async fn close(&self) {

@@ -5,9 +5,11 @@
 //! share is not supported: its locks may not hold between machines.
 
 mod consumer;
+mod dead_letters;
 mod desk;
 mod fault;
 mod presence;
+mod reader;
 mod replies;
 mod row;
 mod schema;
@@ -17,19 +19,21 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
-use rusqlite::Connection;
 
 use self::consumer::SqliteConsumer;
+use self::dead_letters::SqliteDeadLetters;
 use self::desk::Desk;
 use self::presence::Presence;
+use self::reader::Reader;
 use self::replies::SqliteReplies;
-use self::store::Store;
 use self::writer::Writer;
-use super::{Broker, BrokerError, Consumer, Depth, Message, Notice, NoticeSink, Replies};
+use super::{
+    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, Notice, NoticeSink, Replies,
+};
 use crate::name::QueueName;
 
 /// How to open a file of queues.
@@ -70,8 +74,7 @@ impl SqliteOptions {
 pub struct Sqlite {
     path: PathBuf,
     desk: Desk,
-    /// None once closed.
-    reader: Arc<Mutex<Option<Connection>>>,
+    reader: Reader,
     notices: NoticeSink,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -104,8 +107,8 @@ impl Sqlite {
         .map_err(|error| BrokerError::Unavailable(anyhow!("no thread for the queue: {error}")))?;
         Ok(Sqlite {
             path,
+            reader: Reader::new(reader, desk.clone()),
             desk,
-            reader: Arc::new(Mutex::new(Some(reader))),
             notices,
             thread: Mutex::new(Some(thread)),
         })
@@ -154,32 +157,22 @@ impl Broker for Sqlite {
 
     async fn depth(&self, queue: &QueueName) -> Result<Option<Depth>, BrokerError> {
         let name = queue.clone();
-        let reader = Arc::clone(&self.reader);
-        let count = move || {
-            let mut reader = lock(&reader);
-            let Some(connection) = reader.as_mut() else {
-                return Ok(Err(()));
-            };
-            let transaction = connection.transaction()?;
-            let now = row::to_millis(SystemTime::now());
-            Store::new(&transaction, "", now)
-                .depth(name.as_str())
-                .map(Ok)
-        };
-        match tokio::task::spawn_blocking(count).await {
-            Ok(Ok(Ok(depth))) => Ok(depth),
-            Ok(Ok(Err(()))) => Err(self.desk.closed()),
-            Ok(Err(error)) => Err(fault::explain(&self.path, &error)),
-            Err(error) => Err(BrokerError::Unavailable(anyhow!(
-                "counting the queue ended early: {error}"
-            ))),
-        }
+        let depth = self.reader.read(move |store| store.depth(name.as_str()));
+        depth.await
+    }
+
+    async fn dead_letters(&self, queue: &QueueName) -> Result<Box<dyn DeadLetters>, BrokerError> {
+        let (desk, reader) = (self.desk.clone(), self.reader.clone());
+        Ok(Box::new(SqliteDeadLetters::new(
+            desk,
+            reader,
+            queue.clone(),
+        )))
     }
 
     async fn close(&self) {
         // First, so that the writer's connection is the last, which folds the log into the file.
-        let reader = lock(&self.reader).take();
-        drop(reader);
+        self.reader.close();
         self.desk.close();
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
