@@ -4,6 +4,7 @@
 
 mod broker_contract;
 mod command_line;
+mod dead_letters;
 mod flow;
 mod plugin_directory;
 mod rabbitmq;
