@@ -2,6 +2,8 @@
 //!
 //! A test's name is a guarantee. A broker joins by a [`Subject`] and one line of [`on_broker!`].
 
+mod dead_letters;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -13,6 +15,18 @@ use scutwork::broker::{
 };
 use scutwork::name::QueueName;
 use scutwork::settlement::{DeadLetter, Reply, ReplyKind, Settlement};
+
+use self::dead_letters::{
+    a_dead_letter_shows_its_message_and_its_cause,
+    a_dead_letter_that_was_retried_elsewhere_is_not_retried_twice,
+    a_pass_that_is_dropped_half_way_loses_nothing, a_queue_that_nobody_made_has_no_dead_letters,
+    a_retried_dead_letter_starts_again_with_its_id_and_its_new_body,
+    dead_letters_are_read_in_the_order_of_their_deaths,
+    looking_at_dead_letters_leaves_them_as_they_were,
+    passes_at_the_same_time_each_see_every_dead_letter,
+    ten_thousand_dead_letters_are_read_in_pages_and_put_back,
+    what_is_not_settled_stays_dead_and_nothing_else_does,
+};
 
 /// How long anything that must happen may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,6 +98,16 @@ macro_rules! contract {
                 a_pause_is_seen_by_brokers_that_come_later,
                 what_was_handed_out_before_a_pause_can_be_settled,
                 a_purge_removes_the_part_that_was_named_and_counts_it,
+                a_queue_that_nobody_made_has_no_dead_letters,
+                a_dead_letter_shows_its_message_and_its_cause,
+                looking_at_dead_letters_leaves_them_as_they_were,
+                dead_letters_are_read_in_the_order_of_their_deaths,
+                a_retried_dead_letter_starts_again_with_its_id_and_its_new_body,
+                what_is_not_settled_stays_dead_and_nothing_else_does,
+                a_pass_that_is_dropped_half_way_loses_nothing,
+                passes_at_the_same_time_each_see_every_dead_letter,
+                ten_thousand_dead_letters_are_read_in_pages_and_put_back,
+                a_dead_letter_that_was_retried_elsewhere_is_not_retried_twice,
             ]
         );
     };

@@ -9,6 +9,7 @@
 
 mod broker_contract;
 mod command_line;
+mod dead_letters;
 mod doctor;
 mod flow;
 mod plugin_directory;

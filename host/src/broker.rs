@@ -3,6 +3,7 @@
 //! Whatever carries the messages implements [`Broker`], and passes the suite in `tests/` whose test
 //! names are the guarantees. Nothing here knows what a plugin or a sandbox is.
 
+mod dead_letters;
 pub mod rabbitmq;
 pub mod sqlite;
 
@@ -12,6 +13,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use self::dead_letters::{Buried, DeadLetters, Kept};
 use crate::name::QueueName;
 use crate::settlement::{Reply, Settlement};
 
@@ -193,7 +195,10 @@ pub trait Broker: Send + Sync {
     /// hold stays. None: there is no such queue.
     async fn purge(&self, queue: &QueueName, part: Part) -> Result<Option<u64>, BrokerError>;
 
-    /// Ends connections in order. Consumers must have been stopped before.
+    /// Begins a pass over a queue's dead letters, of which there are none where there is no queue.
+    async fn dead_letters(&self, queue: &QueueName) -> Result<Box<dyn DeadLetters>, BrokerError>;
+
+    /// Ends connections in order. Consumers and passes must have been stopped before.
     async fn close(&self);
 }
 

@@ -1,5 +1,6 @@
 //! The command line: what it takes, and how each command ends.
 
+mod dead;
 mod demo;
 mod doctor;
 mod log;
@@ -102,6 +103,9 @@ enum Command {
     Submit(submit::SubmitArgs),
     /// Run one task here and now, without a queue, in the same sandbox and limits
     Run(run::RunArgs),
+    /// Look at dead letters, and put them back or drop them
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
     /// Work with plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
@@ -217,6 +221,7 @@ impl Cli {
             Command::Worker(args) => worker::worker(config(Some(&args))?).await,
             Command::Submit(args) => submit::submit(&global, config(None)?, args).await,
             Command::Run(args) => run::run(&global, config(None)?, args).await,
+            Command::Dead(command) => dead::dead(&global, config(None)?, command).await,
             Command::Plugin(plugin::PluginCommand::List) => plugin::list(&global, &config(None)?),
             Command::Doctor => doctor::doctor(&global, &config(None)?).await,
             Command::Queue(command) => queue::queue(&global, &config(None)?, command).await,

@@ -126,20 +126,19 @@ impl Place {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let (sender, lines) = channel();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Running {
-            child,
-            lines,
-            seen: Vec::new(),
-        }
+        let stderr = child.stderr.take().unwrap();
+        Running::listen(child, stderr)
+    }
+
+    /// Starts a command that goes on, and listens to its stdout.
+    pub(crate) fn start_and_hear(&self, arguments: &[&str]) -> Running {
+        let mut child = self
+            .command(arguments)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        Running::listen(child, stdout)
     }
 
     /// Starts a worker and waits until it takes tasks.
@@ -183,6 +182,27 @@ impl Ended {
 }
 
 impl Running {
+    fn listen(child: Child, output: impl Read + Send + 'static) -> Running {
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Running {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Waits for one more line.
+    pub(crate) fn next_line(&mut self) -> String {
+        self.wait_for("")
+    }
+
     /// Waits for a line of stderr that holds this text, and gives it.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let until = Instant::now() + PATIENCE;

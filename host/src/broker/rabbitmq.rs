@@ -9,6 +9,7 @@ mod acks;
 mod address;
 mod connection;
 mod consumer;
+mod dead_letters;
 mod delay;
 pub mod examination;
 mod greeting;
@@ -35,13 +36,16 @@ use tokio::time::timeout;
 use self::address::Address;
 use self::connection::Connector;
 use self::consumer::RabbitConsumer;
+use self::dead_letters::RabbitDeadLetters;
 use self::delay::Delay;
 pub use self::greeting::Greeting;
 use self::hold::Desk;
 use self::outlet::{Destination, NotPublished, Outlet, Patience};
 use self::publisher::Publisher;
 use self::replies::RabbitReplies;
-use super::{Broker, BrokerError, Consumer, Depth, Message, NoticeSink, Part, Replies};
+use super::{
+    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, NoticeSink, Part, Replies,
+};
 use crate::name::QueueName;
 
 /// How many messages may wait for their confirms at once.
@@ -259,6 +263,12 @@ impl Broker for RabbitMq {
         };
         let purged: Result<_, connection::Trouble> = purged.await;
         purged.map_err(|trouble| trouble.while_doing(&format!("cannot purge queue `{queue}`")))
+    }
+
+    async fn dead_letters(&self, queue: &QueueName) -> Result<Box<dyn DeadLetters>, BrokerError> {
+        let publisher = self.publisher.clone();
+        let pass = RabbitDeadLetters::open(&self.connector, publisher, queue).await?;
+        Ok(Box::new(pass))
     }
 
     async fn close(&self) {

@@ -5,10 +5,12 @@
 //! share is not supported: its locks may not hold between machines.
 
 mod consumer;
+mod dead_letters;
 mod desk;
 pub mod examination;
 mod fault;
 mod presence;
+mod reader;
 mod replies;
 mod row;
 mod schema;
@@ -18,19 +20,21 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
-use rusqlite::Connection;
 
 use self::consumer::SqliteConsumer;
+use self::dead_letters::SqliteDeadLetters;
 use self::desk::Desk;
 use self::presence::Presence;
+use self::reader::Reader;
 use self::replies::SqliteReplies;
-use self::store::Store;
 use self::writer::Writer;
-use super::{Broker, BrokerError, Consumer, Depth, Message, NoticeSink, Part, Replies};
+use super::{
+    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, NoticeSink, Part, Replies,
+};
 use crate::name::QueueName;
 
 /// How to open a file of queues.
@@ -71,8 +75,7 @@ impl SqliteOptions {
 pub struct Sqlite {
     path: PathBuf,
     desk: Desk,
-    /// None once closed.
-    reader: Arc<Mutex<Option<Connection>>>,
+    reader: Reader,
     notices: NoticeSink,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -105,8 +108,8 @@ impl Sqlite {
         .map_err(|error| BrokerError::Unavailable(anyhow!("no thread for the queue: {error}")))?;
         Ok(Sqlite {
             path,
+            reader: Reader::new(reader, desk.clone()),
             desk,
-            reader: Arc::new(Mutex::new(Some(reader))),
             notices,
             thread: Mutex::new(Some(thread)),
         })
@@ -115,31 +118,6 @@ impl Sqlite {
     /// The file, as an absolute path.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Reads beside the writer, which goes on meanwhile.
-    async fn look<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Store<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, BrokerError> {
-        let reader = Arc::clone(&self.reader);
-        let looked = move || {
-            let mut reader = lock(&reader);
-            let Some(connection) = reader.as_mut() else {
-                return Ok(None);
-            };
-            let transaction = connection.transaction()?;
-            let now = row::to_millis(SystemTime::now());
-            read(&Store::new(&transaction, "", now)).map(Some)
-        };
-        match tokio::task::spawn_blocking(looked).await {
-            Ok(Ok(Some(found))) => Ok(found),
-            Ok(Ok(None)) => Err(self.desk.closed()),
-            Ok(Err(error)) => Err(fault::explain(&self.path, &error)),
-            Err(error) => Err(BrokerError::Unavailable(anyhow!(
-                "looking at the queue ended early: {error}"
-            ))),
-        }
     }
 }
 
@@ -187,7 +165,9 @@ impl Broker for Sqlite {
 
     async fn depth(&self, queue: &QueueName) -> Result<Option<Depth>, BrokerError> {
         let name = queue.clone();
-        self.look(move |store| store.depth(name.as_str())).await
+        self.reader
+            .read(move |store| store.depth(name.as_str()))
+            .await
     }
 
     async fn set_paused(&self, queue: &QueueName, is_paused: bool) -> Result<(), BrokerError> {
@@ -199,7 +179,8 @@ impl Broker for Sqlite {
 
     async fn is_paused(&self, queue: &QueueName) -> Result<bool, BrokerError> {
         let name = queue.clone();
-        self.look(move |store| store.is_paused_by_name(name.as_str()))
+        self.reader
+            .read(move |store| store.is_paused_by_name(name.as_str()))
             .await
     }
 
@@ -210,10 +191,18 @@ impl Broker for Sqlite {
             .await
     }
 
+    async fn dead_letters(&self, queue: &QueueName) -> Result<Box<dyn DeadLetters>, BrokerError> {
+        let (desk, reader) = (self.desk.clone(), self.reader.clone());
+        Ok(Box::new(SqliteDeadLetters::new(
+            desk,
+            reader,
+            queue.clone(),
+        )))
+    }
+
     async fn close(&self) {
         // First, so that the writer's connection is the last, which folds the log into the file.
-        let reader = lock(&self.reader).take();
-        drop(reader);
+        self.reader.close();
         self.desk.close();
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread {

@@ -55,10 +55,7 @@ pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Message {
                 .and_then(number)
                 .and_then(|attempt| u32::try_from(attempt).ok())
                 .map_or(1, |attempt| attempt.max(1)),
-            parked_since: header(PARKED_SINCE).and_then(number).and_then(|millis| {
-                let since = Duration::from_millis(u64::try_from(millis).ok()?);
-                SystemTime::UNIX_EPOCH.checked_add(since)
-            }),
+            parked_since: header(PARKED_SINCE).and_then(number).map(time),
             on_trial: flag(ON_TRIAL),
         },
     }
@@ -196,6 +193,68 @@ pub(super) fn bury(
     Ok(properties.with_headers(headers))
 }
 
+/// Reads why a dead letter died. None: somebody else put it there and left no word.
+pub(super) fn cause(properties: &BasicProperties) -> Option<DeadLetter> {
+    let table = properties.headers().as_ref()?.inner();
+    let note = |name: &str| table.get(format!("scutwork-dead-{name}").as_str());
+    let said = |name: &str| note(name).and_then(text);
+    let Some(reason) = said("reason") else {
+        return broker_cause(table.get("x-death")?);
+    };
+    Some(DeadLetter {
+        reason,
+        code: said("code"),
+        error: said("error").unwrap_or_default(),
+        attempts: note("attempts")
+            .and_then(number)
+            .and_then(|attempts| u32::try_from(attempts).ok())
+            .unwrap_or_default(),
+        plugin: said("plugin"),
+        digest: said("digest"),
+        worker: said("worker").unwrap_or_default(),
+        at: time(note("at").and_then(number).unwrap_or_default()),
+    })
+}
+
+/// What the broker noted when a queue's own policy dead-lettered a message. Its latest death comes first.
+fn broker_cause(deaths: &AMQPValue) -> Option<DeadLetter> {
+    let AMQPValue::FieldArray(deaths) = deaths else {
+        return None;
+    };
+    let AMQPValue::FieldTable(death) = deaths.as_slice().first()? else {
+        return None;
+    };
+    let said = |name: &str| death.inner().get(name).and_then(text).unwrap_or_default();
+    let number_of = |name: &str| death.inner().get(name).and_then(number).unwrap_or_default();
+    let seconds = match death.inner().get("time") {
+        Some(AMQPValue::Timestamp(seconds)) => i64::try_from(*seconds).unwrap_or_default(),
+        Some(_) | None => 0,
+    };
+    Some(DeadLetter {
+        reason: said("reason"),
+        code: None,
+        error: format!("dead-lettered by the policy of queue `{}`", said("queue")),
+        attempts: u32::try_from(number_of("count")).unwrap_or_default(),
+        plugin: None,
+        digest: None,
+        worker: "the broker".to_owned(),
+        at: time(seconds.saturating_mul(1000)),
+    })
+}
+
+/// The properties of a dead letter that takes the place of its original, as if that had never been
+/// handed over.
+pub(super) fn renew(original: &BasicProperties) -> Result<BasicProperties> {
+    let message = read(original, Vec::new());
+    let mut headers = FieldTable::default();
+    for (name, value) in original.headers().iter().flatten() {
+        if !matches!(name.as_str(), "x-delivery-count" | "x-acquired-count") {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    Ok(copy(original, &message, &message.record)?.with_headers(headers))
+}
+
 /// The properties of a reply.
 pub(super) fn write_reply(reply: &Reply, correlation_id: Option<&str>) -> Result<BasicProperties> {
     let mut headers = FieldTable::default();
@@ -315,6 +374,14 @@ fn millis(time: SystemTime) -> i64 {
         .ok()
         .and_then(|since| i64::try_from(since.as_millis()).ok())
         .unwrap_or_default()
+}
+
+/// The reverse of [`millis`].
+fn time(millis: i64) -> SystemTime {
+    let since = Duration::from_millis(u64::try_from(millis).unwrap_or_default());
+    SystemTime::UNIX_EPOCH
+        .checked_add(since)
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn clip(text: &str, bytes: usize) -> &str {

@@ -13,6 +13,7 @@ use super::delay::{self, LEVELS};
 use crate::broker::Depth;
 use crate::name::QueueName;
 
+const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const OTHER_ARGUMENTS: u16 = 406;
 
@@ -47,13 +48,28 @@ pub(super) async fn ensure_dead_queue(link: &Link, queue: &QueueName) -> Result<
     if count(link, &name).await?.is_some() {
         return Ok(());
     }
-    let mut unlimited = quorum();
-    unlimited.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
     let channel = link.channel().await?;
-    match declare(&channel, &name, unlimited).await {
+    match declare(&channel, &name, unlimited()).await {
         Err(trouble) if trouble.code == Some(OTHER_ARGUMENTS) => ensure_queue(link, &name).await,
         declared => declared,
     }
+}
+
+/// Whether the queue for dead letters, which is there, is one that keeps what was looked at often.
+pub(super) async fn is_patient(link: &Link, queue: &QueueName) -> Result<bool, Trouble> {
+    let channel = link.channel().await?;
+    match declare(&channel, &dead_name(queue), unlimited()).await {
+        Ok(()) => Ok(true),
+        // It has other arguments, the version knows no such argument, or we may not ask.
+        Err(trouble) if matches!(trouble.code, Some(OTHER_ARGUMENTS | ACCESS_REFUSED)) => Ok(false),
+        Err(trouble) => Err(trouble),
+    }
+}
+
+fn unlimited() -> FieldTable {
+    let mut arguments = quorum();
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
+    arguments
 }
 
 /// The only argument of a queue that we make.

@@ -2,7 +2,7 @@
 //!
 //! It knows who waits for what; which work shares a transaction is the writer's business.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -156,6 +156,11 @@ impl Desk {
         let place = self.place().await?;
         let answer = place.ask(Kind::Give, |_| Vec::new(), work);
         answer.await.unwrap_or_else(|_| Err(self.closed()))
+    }
+
+    /// The file that the work is done on.
+    pub(super) fn path(&self) -> &Path {
+        &self.shared.path
     }
 
     /// Why nothing is answered any more.

@@ -1,6 +1,7 @@
 //! What the queue does to its tables: each operation is a few statements inside a transaction that
 //! the caller begins and commits. No clock, no threads, no locks.
 
+mod dead;
 mod oversight;
 
 use std::cell::Cell;
@@ -74,7 +75,8 @@ impl<'a> Store<'a> {
             .insert([name])
     }
 
-    fn find_queue(&self, name: &str) -> rusqlite::Result<Option<i64>> {
+    /// The queue's id, if there is such a queue.
+    pub(super) fn find_queue(&self, name: &str) -> rusqlite::Result<Option<i64>> {
         self.connection
             .prepare_cached("SELECT id FROM queue WHERE name = ?1")?
             .query_row([name], |row| row.get(0))
@@ -271,27 +273,6 @@ impl<'a> Store<'a> {
             self.reply(reply_to, reply)?;
         }
         Ok(true)
-    }
-
-    fn bury(&self, id: i64, queue: i64, letter: &DeadLetter) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO dead (id, queue, reason, code, error, attempts, plugin, digest, worker, at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-            )?
-            .execute(params![
-                id,
-                queue,
-                letter.reason,
-                letter.code,
-                letter.error,
-                letter.attempts,
-                letter.plugin,
-                letter.digest,
-                letter.worker,
-                row::to_millis(letter.at)
-            ])
-            .map(drop)
     }
 
     fn reply(&self, reply_to: &ReplyTo, reply: &Reply) -> rusqlite::Result<()> {

@@ -1,0 +1,231 @@
+//! `scutwork dead` as an operator uses it, each test on both brokers.
+
+use serde_json::Value;
+
+use crate::support::program::{Ended, Place};
+
+/// Makes one test for each broker of a function that takes a [`Morgue`].
+macro_rules! on_both_brokers {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[test] fn $name() {
+                super::$name(&super::Morgue::new("sqlite:queue.db", "work"));
+            })*
+        }
+        mod on_rabbitmq {
+            $(#[test] fn $name() {
+                let url = crate::support::rabbitmq::shared_url();
+                let queue = format!("dead.{}.{}", stringify!($name), scutwork::task::new_id());
+                super::$name(&super::Morgue::new(&url, &queue));
+            })*
+        }
+    };
+}
+
+on_both_brokers![
+    list_groups_what_died_of_the_same,
+    show_tells_the_cause_and_the_payload_only_when_asked,
+    retry_runs_a_task_again_with_another_payload_and_the_same_id,
+    retry_and_discard_take_only_what_fits,
+    a_dry_run_changes_nothing,
+    an_id_that_is_not_there_exits_66,
+    export_writes_every_byte_of_every_payload,
+    a_retry_that_is_killed_half_way_loses_nothing,
+];
+
+/// A place with a queue on which tasks die.
+struct Morgue {
+    place: Place,
+    broker: String,
+    queue: String,
+}
+
+impl Morgue {
+    fn new(broker: &str, queue: &str) -> Morgue {
+        let place = Place::new();
+        place.plugin("picky", "");
+        Morgue {
+            place,
+            broker: broker.to_owned(),
+            queue: queue.to_owned(),
+        }
+    }
+
+    fn arguments<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
+        let mut arguments = rest.to_vec();
+        arguments.extend(["--broker", &self.broker, "--queue", &self.queue]);
+        arguments
+    }
+
+    fn run(&self, rest: &[&str]) -> Ended {
+        self.place.run(&self.arguments(rest))
+    }
+
+    fn json(&self, rest: &[&str]) -> Value {
+        let mut arguments = self.arguments(rest);
+        arguments.extend(["-o", "json"]);
+        serde_json::from_slice(&self.place.run(&arguments).exits(0).stdout).unwrap()
+    }
+
+    /// Lets a task die for each submit.
+    fn kill(&self, submits: &[&[&str]]) {
+        let _worker = self.place.worker(&self.broker, &self.queue, &[]);
+        for submit in submits {
+            let mut arguments = vec!["submit", "picky"];
+            arguments.extend(*submit);
+            arguments.push("--wait");
+            self.run(&arguments).exits(1);
+        }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        let flat = self
+            .run(&["dead", "list", "--flat", "--limit", "1000"])
+            .exits(0);
+        let id = |line: &str| line.split_whitespace().next().unwrap().to_owned();
+        flat.text().lines().map(id).collect()
+    }
+}
+
+fn list_groups_what_died_of_the_same(morgue: &Morgue) {
+    morgue.kill(&[
+        &["ugly", "--count", "3"],
+        &["late", "--header", "code=too-late", "--id", "mine"],
+    ]);
+    let list = morgue.json(&["dead", "list"]);
+    assert_eq!(list["total"], 4);
+    let [many, one] = list["groups"].as_array().unwrap().as_slice() else {
+        panic!("{list}");
+    };
+    assert_eq!(
+        (&many["count"], &many["code"], &many["plugin"]),
+        (&3.into(), &"not-to-my-taste".into(), &"picky".into())
+    );
+    assert_eq!(
+        (&one["count"], &one["code"], &one["example"]),
+        (&1.into(), &"too-late".into(), &"mine".into())
+    );
+    assert!(many["first"].as_str().unwrap() <= many["last"].as_str().unwrap());
+    let filtered = morgue.json(&["dead", "list", "--code", "too-late"]);
+    assert_eq!(filtered["total"], 1);
+    let first = morgue
+        .run(&["dead", "list", "--flat", "--limit", "2"])
+        .exits(0);
+    assert_eq!(first.text().lines().count(), 2, "{}", first.text());
+    assert_eq!(morgue.ids().len(), 4);
+}
+
+fn show_tells_the_cause_and_the_payload_only_when_asked(morgue: &Morgue) {
+    morgue.kill(&[&["secret", "--id", "mine", "--header", "from=me"]]);
+    let shown = morgue.json(&["dead", "show", "mine"]);
+    assert_eq!(
+        (
+            &shown["reason"],
+            &shown["attempts"],
+            &shown["headers"]["from"]
+        ),
+        (&"rejected".into(), &1.into(), &"me".into())
+    );
+    assert_eq!(shown["digest"].as_str().unwrap().len(), 64);
+    assert!(shown.get("payload").is_none(), "{shown}");
+    let shown = morgue.json(&["dead", "show", "mine", "--payload"]);
+    assert_eq!(shown["payload"]["text"], "secret");
+    let shown = morgue.run(&["dead", "show", "mine", "--payload"]).exits(0);
+    assert_eq!(shown.text(), "secret");
+}
+
+fn retry_runs_a_task_again_with_another_payload_and_the_same_id(morgue: &Morgue) {
+    morgue.kill(&[&["wrong", "--id", "mine"]]);
+    let retried = morgue
+        .run(&["dead", "retry", "mine", "--payload", "still wrong"])
+        .exits(0);
+    assert_eq!(retried.text(), "mine\n");
+    assert_eq!(morgue.ids(), [""; 0]);
+    // A task of its own behind it: once that is dead, so is the one before.
+    morgue.kill(&[&["marker"]]);
+    let shown = morgue.json(&["dead", "show", "mine", "--payload"]);
+    assert_eq!(
+        (&shown["payload"]["text"], &shown["attempts"]),
+        (&"still wrong".into(), &1.into())
+    );
+}
+
+fn retry_and_discard_take_only_what_fits(morgue: &Morgue) {
+    let coded = |id, code| vec!["x", "--id", id, "--header", code];
+    morgue.kill(&[
+        &coded("a", "code=red"),
+        &coded("b", "code=green"),
+        &coded("c", "code=red"),
+        &coded("d", "code=blue"),
+    ]);
+    let retried = morgue.run(&["dead", "retry", "--code", "red"]).exits(0);
+    assert_eq!(retried.text(), "a\nc\n");
+    let discarded = morgue.run(&["dead", "discard", "b"]).exits(0);
+    assert_eq!(discarded.text(), "b\n");
+    assert_eq!(morgue.ids(), ["d"]);
+    morgue.run(&["dead", "discard"]).exits(2).says(&["--all"]);
+    morgue.run(&["dead", "retry", "d", "--all"]).exits(2);
+    morgue.run(&["dead", "discard", "--all"]).exits(0);
+    assert_eq!(morgue.ids(), [""; 0]);
+}
+
+fn a_dry_run_changes_nothing(morgue: &Morgue) {
+    morgue.kill(&[&["x", "--count", "3"]]);
+    let before = morgue.ids();
+    for command in ["retry", "discard"] {
+        let shown = morgue
+            .run(&["dead", command, "--all", "--dry-run"])
+            .exits(0);
+        assert_eq!(shown.text().lines().collect::<Vec<_>>(), before);
+        assert_eq!(morgue.ids(), before);
+    }
+}
+
+fn an_id_that_is_not_there_exits_66(morgue: &Morgue) {
+    morgue.kill(&[&["x", "--id", "here"]]);
+    morgue
+        .run(&["dead", "show", "gone"])
+        .exits(66)
+        .says(&["gone"]);
+    let retried = morgue.run(&["dead", "retry", "here", "gone"]).exits(66);
+    assert_eq!(retried.says(&["gone"]).text(), "here\n");
+}
+
+fn export_writes_every_byte_of_every_payload(morgue: &Morgue) {
+    morgue.place.file("binary", [0xff, 0x00, 0xfe]);
+    morgue.kill(&[&["text"], &["@binary"]]);
+    morgue.run(&["dead", "export", "out.jsonl"]).exits(0);
+    let written = std::fs::read_to_string(morgue.place.path().join("out.jsonl")).unwrap();
+    let payloads: Vec<Value> = written
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["payload"].clone())
+        .collect();
+    assert_eq!(payloads[0]["text"], "text");
+    assert_eq!(payloads[1]["base64"], "/wD+");
+    morgue
+        .run(&["dead", "export", "out.jsonl"])
+        .exits(2)
+        .says(&["out.jsonl"]);
+    assert_eq!(morgue.run(&["dead", "export"]).exits(0).text(), written);
+}
+
+fn a_retry_that_is_killed_half_way_loses_nothing(morgue: &Morgue) {
+    morgue.kill(&[&["x", "--count", "60"]]);
+    let before = morgue.ids();
+    assert_eq!(before.len(), 60);
+    let slow = morgue.arguments(&["dead", "retry", "--all", "--rate", "20/s"]);
+    let mut retry = morgue.place.start_and_hear(&slow);
+    for _ in 0..10 {
+        retry.next_line();
+    }
+    retry.kill();
+    let left = morgue.ids();
+    assert!(left.len() < 60, "nothing was retried");
+    assert!(!left.is_empty(), "it was not killed half way");
+    // What was retried dies again, behind a task of its own.
+    morgue.kill(&[&["marker", "--id", "marker"]]);
+    let after = morgue.ids();
+    for id in before {
+        assert!(after.contains(&id), "{id} is lost");
+    }
+}
