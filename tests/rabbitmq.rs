@@ -23,29 +23,39 @@ use scutwork::settlement::{DeadLetter, Reply, ReplyKind, Settlement};
 use scutwork::task::new_id;
 use tokio::time::timeout;
 
-use crate::broker_contract::Subject;
-use crate::support::rabbitmq::{Node, shared_url};
+use crate::broker_contract::{Subject, announce};
+use crate::support::rabbitmq::{Node, shared_url, shared_url_of_4, version};
 
 /// Long enough for a busy machine; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The shared node, with queues that no other test has.
-pub(crate) struct RabbitMqSubject {
+/// The shared node of one major version, with queues that no other test has.
+pub(crate) struct RabbitMqSubject<const MAJOR: u8> {
+    url: String,
     queues: AtomicU32,
     prefix: String,
 }
 
 #[async_trait]
-impl Subject for RabbitMqSubject {
+impl<const MAJOR: u8> Subject for RabbitMqSubject<MAJOR> {
     async fn start() -> Self {
+        let (name, url) = match MAJOR {
+            3 => ("RabbitMQ 3:", shared_url()),
+            4 => ("RabbitMQ 4:", shared_url_of_4()),
+            other => panic!("no RabbitMQ {other} is started for tests"),
+        };
+        let version = version(&url);
+        assert!(version.starts_with(&format!("{MAJOR}.")), "{version}");
+        announce(name, || version);
         RabbitMqSubject {
+            url,
             queues: AtomicU32::new(0),
             prefix: format!("contract.{}", new_id()),
         }
     }
 
     async fn connect(&self) -> Arc<dyn Broker> {
-        Arc::new(connect(&shared_url()).await)
+        Arc::new(connect(&self.url).await)
     }
 
     fn queue(&self) -> QueueName {

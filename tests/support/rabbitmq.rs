@@ -10,8 +10,39 @@ use tempfile::TempDir;
 
 /// The node that `tests/run` starts for all tests. Each uses queue names of its own.
 pub(crate) fn shared_url() -> String {
-    std::env::var("SCUTWORK_TEST_AMQP")
-        .unwrap_or_else(|_| panic!("NOT RUN: SCUTWORK_TEST_AMQP names no broker; use tests/run"))
+    named_url("SCUTWORK_TEST_AMQP")
+}
+
+/// The same, of version 4.
+pub(crate) fn shared_url_of_4() -> String {
+    named_url("SCUTWORK_TEST_AMQP_4")
+}
+
+fn named_url(variable: &str) -> String {
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("NOT RUN: {variable} names no broker; use tests/run"))
+}
+
+/// The version that a broker gives in its greeting, such as `4.0.5`.
+pub(crate) fn version(url: &str) -> String {
+    let address = url.rsplit(['/', '@']).next().unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.write_all(b"AMQP\0\0\x09\x01").unwrap();
+    // A frame's header: type, channel, size.
+    let mut header = [0; 7];
+    socket.read_exact(&mut header).unwrap();
+    let size = u32::from_be_bytes(header[3..].try_into().unwrap());
+    let mut properties = vec![0; size.try_into().unwrap()];
+    socket.read_exact(&mut properties).unwrap();
+    // A key with its length before it, then a long string.
+    let key = b"\x07versionS";
+    let at = properties
+        .windows(key.len())
+        .position(|window| window == key)
+        .expect("a greeting names the version");
+    let (length, text) = properties[at + key.len()..].split_at(4);
+    let length = u32::from_be_bytes(length.try_into().unwrap());
+    String::from_utf8(text[..length.try_into().unwrap()].to_vec()).unwrap()
 }
 
 /// A broker of one's own. It ends when it is dropped.
