@@ -61,14 +61,30 @@ impl Node {
 
     /// The same, with more lines for rabbitmq.conf.
     pub(crate) async fn start_with(settings: &str) -> Node {
-        let mut node = Node {
+        let mut node = Node::new(settings);
+        node.restart().await;
+        node
+    }
+
+    /// Starts one with the management plugin, which listens on the port that comes with it.
+    pub(crate) async fn start_with_management() -> (Node, u16) {
+        let management = three_free_ports();
+        let mut node = Node::new(&format!(
+            "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n"
+        ));
+        let enabled = node.directory.path().join("enabled_plugins");
+        std::fs::write(enabled, "[rabbitmq_management].").unwrap();
+        node.restart().await;
+        (node, management)
+    }
+
+    fn new(settings: &str) -> Node {
+        Node {
             directory: TempDir::new().unwrap(),
             port: three_free_ports(),
             settings: settings.to_owned(),
             broker: None,
-        };
-        node.restart().await;
-        node
+        }
     }
 
     /// How to reach it.
@@ -95,6 +111,11 @@ impl Node {
 
     /// Starts it again, on the same data.
     pub(crate) async fn restart(&mut self) {
+        self.launch().await;
+        until("the node takes connections", || greets(self.port)).await;
+    }
+
+    async fn launch(&mut self) {
         self.stop().await;
         // The port mapper of the last run ends a moment after its broker.
         let ports = [self.port, self.port + 1, self.port + 2];
@@ -102,15 +123,13 @@ impl Node {
         let settings = self.directory.path().join("settings");
         std::fs::write(&settings, &self.settings).unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/rabbitmq-node");
-        let broker = Command::new(script)
+        let mut command = Command::new(script);
+        command
             .arg(self.directory.path())
             .arg(self.port.to_string())
             .arg(settings)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.broker = Some(broker);
-        until("the node takes connections", || greets(self.port)).await;
+            .stdin(Stdio::null());
+        self.broker = Some(command.spawn().unwrap());
     }
 }
 
