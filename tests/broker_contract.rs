@@ -5,7 +5,8 @@
 mod dead_letters;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -40,7 +41,7 @@ const LATENESS: Duration = Duration::from_secs(5);
 /// A store to test on.
 #[async_trait]
 pub(crate) trait Subject: Send + Sync + Sized {
-    /// A fresh store, or fresh names on a shared one.
+    /// A fresh store, or fresh names on a shared one. Says once what it is and of which version.
     async fn start() -> Self;
 
     /// One more broker on the same store, as another process would have it.
@@ -48,6 +49,20 @@ pub(crate) trait Subject: Send + Sync + Sized {
 
     /// A queue that nobody has used.
     fn queue(&self) -> QueueName;
+}
+
+/// Says what the tests run on, once a broker, past the test harness, which hides what passing tests print.
+pub(crate) fn announce(broker: &'static str, version: impl FnOnce() -> String) {
+    static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.insert(broker) {
+        // Nothing depends on anybody listening.
+        let _ = writeln!(
+            std::io::stderr(),
+            "the contract is tested on {broker} {}",
+            version()
+        );
+    }
 }
 
 macro_rules! on_broker {
@@ -114,7 +129,8 @@ macro_rules! contract {
 }
 
 contract!(sqlite, crate::sqlite::SqliteSubject);
-contract!(rabbitmq, crate::rabbitmq::RabbitMqSubject);
+contract!(rabbitmq_3, crate::rabbitmq::RabbitMqSubject<3>);
+contract!(rabbitmq_4, crate::rabbitmq::RabbitMqSubject<4>);
 
 fn bare(body: impl Into<Vec<u8>>) -> Message {
     Message {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
+    BasicQosOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -23,29 +23,39 @@ use scutwork::settlement::{DeadLetter, Reply, ReplyKind, Settlement};
 use scutwork::task::new_id;
 use tokio::time::timeout;
 
-use crate::broker_contract::Subject;
-use crate::support::rabbitmq::{Node, shared_url};
+use crate::broker_contract::{Subject, announce};
+use crate::support::rabbitmq::{Node, shared_url, shared_url_of_4, version};
 
 /// Long enough for a busy machine; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The shared node, with queues that no other test has.
-pub(crate) struct RabbitMqSubject {
+/// The shared node of one major version, with queues that no other test has.
+pub(crate) struct RabbitMqSubject<const MAJOR: u8> {
+    url: String,
     queues: AtomicU32,
     prefix: String,
 }
 
 #[async_trait]
-impl Subject for RabbitMqSubject {
+impl<const MAJOR: u8> Subject for RabbitMqSubject<MAJOR> {
     async fn start() -> Self {
+        let (name, url) = match MAJOR {
+            3 => ("RabbitMQ 3:", shared_url()),
+            4 => ("RabbitMQ 4:", shared_url_of_4()),
+            other => panic!("no RabbitMQ {other} is started for tests"),
+        };
+        let version = version(&url);
+        assert!(version.starts_with(&format!("{MAJOR}.")), "{version}");
+        announce(name, || version);
         RabbitMqSubject {
+            url,
             queues: AtomicU32::new(0),
             prefix: format!("contract.{}", new_id()),
         }
     }
 
     async fn connect(&self) -> Arc<dyn Broker> {
-        Arc::new(connect(&shared_url()).await)
+        Arc::new(connect(&self.url).await)
     }
 
     fn queue(&self) -> QueueName {
@@ -490,6 +500,84 @@ async fn what_was_not_handed_out_goes_back_when_a_consumer_stops() {
         delivery.settle(done()).await.unwrap();
     }
     assert_eq!(left.len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_cannot_be_settled_is_held_before_the_broker_would_drop_it() {
+    for url in [shared_url(), shared_url_of_4()] {
+        let (_connection, channel) = stranger(&url).await;
+        let queue = queue("full");
+        let mut full = quorum();
+        full.insert("x-max-length".into(), AMQPValue::LongInt(1));
+        full.insert(
+            "x-overflow".into(),
+            AMQPValue::LongString("reject-publish".into()),
+        );
+        declare(&channel, queue.as_str(), true, full).await;
+        // The limit is soft: two fit.
+        for body in [b"0", b"1"] {
+            publish(&channel, &queue, BasicProperties::default(), body).await;
+        }
+        let broker = connect(&url).await;
+        let mut consumer = broker.consume(&queue, 1).await.unwrap();
+        let release = || Settlement::Release {
+            after: Duration::ZERO,
+            record: Record::default(),
+        };
+        // No copy has room beside the other message, so what is released goes back by itself.
+        let mut held = None;
+        for _ in 0..50 {
+            let delivery = next(&mut consumer).await;
+            let body = delivery.message.body.clone();
+            let mut settling = tokio::spawn(delivery.settle(release()));
+            match timeout(Duration::from_secs(3), &mut settling).await {
+                Ok(settled) => settled.unwrap().unwrap(),
+                Err(_) => {
+                    held = Some((body, settling));
+                    break;
+                }
+            }
+        }
+        let (body, settling) = held.expect("in the end the message is held");
+        let got = channel.basic_get(queue.as_str().into(), BasicGetOptions { no_ack: true });
+        assert_ne!(got.await.unwrap().unwrap().delivery.data, &body[..]);
+        timeout(PATIENCE, settling).await.unwrap().unwrap().unwrap();
+        let delivery = next(&mut consumer).await;
+        assert_eq!((&delivery.message.body, delivery.crashes), (&body, 0));
+        delivery.settle(done()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_may_be_looked_at_and_put_back_again_and_again() {
+    for url in [shared_url(), shared_url_of_4()] {
+        let broker = connect(&url).await;
+        let queue = queue("looked-at");
+        broker
+            .publish(&queue, vec![message("1")], None)
+            .await
+            .unwrap();
+        let mut consumer = broker.consume(&queue, 1).await.unwrap();
+        next(&mut consumer).await.settle(dead()).await.unwrap();
+        let (_connection, channel) = stranger(&url).await;
+        let grave = format!("{queue}.dead");
+        let options = BasicConsumeOptions::default();
+        let consuming = channel.basic_consume(
+            grave.as_str().into(),
+            "".into(),
+            options,
+            FieldTable::default(),
+        );
+        let mut letters = consuming.await.unwrap();
+        for _ in 0..30 {
+            let letter = timeout(PATIENCE, letters.next()).await.unwrap();
+            let put_back = BasicNackOptions {
+                requeue: true,
+                ..BasicNackOptions::default()
+            };
+            assert!(letter.unwrap().unwrap().nack(put_back).await.unwrap());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

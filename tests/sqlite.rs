@@ -14,7 +14,7 @@ use scutwork::broker::{Broker, BrokerError, Consumer, Delivery, Message, SettleE
 use scutwork::name::QueueName;
 use scutwork::settlement::{Reply, ReplyKind, Settlement};
 
-use crate::broker_contract::{Subject, printed};
+use crate::broker_contract::{Subject, announce, printed};
 
 /// How long anything that must happen may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,6 +34,7 @@ impl SqliteSubject {
 #[async_trait]
 impl Subject for SqliteSubject {
     async fn start() -> Self {
+        announce("SQLite", || rusqlite::version().to_owned());
         SqliteSubject {
             folder: tempfile::tempdir().unwrap(),
             queues: AtomicU32::new(0),

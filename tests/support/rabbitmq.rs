@@ -10,8 +10,39 @@ use tempfile::TempDir;
 
 /// The node that `tests/run` starts for all tests. Each uses queue names of its own.
 pub(crate) fn shared_url() -> String {
-    std::env::var("SCUTWORK_TEST_AMQP")
-        .unwrap_or_else(|_| panic!("NOT RUN: SCUTWORK_TEST_AMQP names no broker; use tests/run"))
+    named_url("SCUTWORK_TEST_AMQP")
+}
+
+/// The same, of version 4.
+pub(crate) fn shared_url_of_4() -> String {
+    named_url("SCUTWORK_TEST_AMQP_4")
+}
+
+fn named_url(variable: &str) -> String {
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("NOT RUN: {variable} names no broker; use tests/run"))
+}
+
+/// The version that a broker gives in its greeting, such as `4.0.5`.
+pub(crate) fn version(url: &str) -> String {
+    let address = url.rsplit(['/', '@']).next().unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.write_all(b"AMQP\0\0\x09\x01").unwrap();
+    // A frame's header: type, channel, size.
+    let mut header = [0; 7];
+    socket.read_exact(&mut header).unwrap();
+    let size = u32::from_be_bytes(header[3..].try_into().unwrap());
+    let mut properties = vec![0; size.try_into().unwrap()];
+    socket.read_exact(&mut properties).unwrap();
+    // A key with its length before it, then a long string.
+    let key = b"\x07versionS";
+    let at = properties
+        .windows(key.len())
+        .position(|window| window == key)
+        .expect("a greeting names the version");
+    let (length, text) = properties[at + key.len()..].split_at(4);
+    let length = u32::from_be_bytes(length.try_into().unwrap());
+    String::from_utf8(text[..length.try_into().unwrap()].to_vec()).unwrap()
 }
 
 /// A broker of one's own. It ends when it is dropped.
@@ -30,14 +61,30 @@ impl Node {
 
     /// The same, with more lines for rabbitmq.conf.
     pub(crate) async fn start_with(settings: &str) -> Node {
-        let mut node = Node {
+        let mut node = Node::new(settings);
+        node.restart().await;
+        node
+    }
+
+    /// Starts one with the management plugin, which listens on the port that comes with it.
+    pub(crate) async fn start_with_management() -> (Node, u16) {
+        let management = three_free_ports();
+        let mut node = Node::new(&format!(
+            "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n"
+        ));
+        let enabled = node.directory.path().join("enabled_plugins");
+        std::fs::write(enabled, "[rabbitmq_management].").unwrap();
+        node.restart().await;
+        (node, management)
+    }
+
+    fn new(settings: &str) -> Node {
+        Node {
             directory: TempDir::new().unwrap(),
             port: three_free_ports(),
             settings: settings.to_owned(),
             broker: None,
-        };
-        node.restart().await;
-        node
+        }
     }
 
     /// How to reach it.
@@ -64,6 +111,11 @@ impl Node {
 
     /// Starts it again, on the same data.
     pub(crate) async fn restart(&mut self) {
+        self.launch().await;
+        until("the node takes connections", || greets(self.port)).await;
+    }
+
+    async fn launch(&mut self) {
         self.stop().await;
         // The port mapper of the last run ends a moment after its broker.
         let ports = [self.port, self.port + 1, self.port + 2];
@@ -71,15 +123,13 @@ impl Node {
         let settings = self.directory.path().join("settings");
         std::fs::write(&settings, &self.settings).unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/rabbitmq-node");
-        let broker = Command::new(script)
+        let mut command = Command::new(script);
+        command
             .arg(self.directory.path())
             .arg(self.port.to_string())
             .arg(settings)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.broker = Some(broker);
-        until("the node takes connections", || greets(self.port)).await;
+            .stdin(Stdio::null());
+        self.broker = Some(command.spawn().unwrap());
     }
 }
 

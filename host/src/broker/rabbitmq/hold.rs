@@ -25,6 +25,11 @@ use crate::settlement::{Reply, Settlement};
 /// about half a minute: a message that goes back and forth must not spin.
 const TRIES: u32 = 8;
 
+/// How often a message may have come back to its queue and still be put back when it cannot be settled.
+/// From version 4 on the broker drops what came back twenty times, without a dead letter; so the last
+/// ten are left to connections that break.
+const RETURNS: u32 = 10;
+
 /// What the holds of one consumer share.
 pub(super) struct Desk {
     pub(super) queue: QueueName,
@@ -145,15 +150,20 @@ impl RabbitHold {
                 .publisher
                 .publish(
                     Destination::Queue(queue),
-                    properties,
+                    properties.clone(),
                     &message.body,
                     Patience::Bounded,
                 )
                 .await;
-            return Ok(match sent {
-                Ok(()) => Verdict::Ack,
-                Err(_) => Verdict::Requeue,
-            });
+            match sent {
+                Ok(()) => return Ok(Verdict::Ack),
+                Err(_) if self.may_return() => return Ok(Verdict::Requeue),
+                Err(_) => {
+                    self.send(Destination::Queue(queue), properties, &message.body)
+                        .await?;
+                    return Ok(Verdict::Ack);
+                }
+            }
         }
         let to = Destination::Later(queue, Delay::nearest(after));
         self.send(to, properties, &message.body).await?;
@@ -170,6 +180,11 @@ impl RabbitHold {
             .await
     }
 
+    /// Whether the broker can be given the message back without coming near to dropping it.
+    fn may_return(&self) -> bool {
+        message::crashes(&self.original, false) < RETURNS
+    }
+
     /// Publishes, and tries again for as long as that makes sense.
     async fn send(
         &self,
@@ -179,7 +194,7 @@ impl RabbitHold {
     ) -> Result<(), String> {
         let mut pace = Pace::new();
         let mut last = String::new();
-        for _ in 0..TRIES {
+        for tries in 1.. {
             let publisher = &self.desk.publisher;
             let sent = publisher
                 .publish(to, properties.clone(), body, Patience::WhileBlocked)
@@ -194,7 +209,7 @@ impl RabbitHold {
                 }
                 (Err(why), _) => why.text().clone_into(&mut last),
             }
-            if !self.is_live() {
+            if !self.is_live() || (tries >= TRIES && self.may_return()) {
                 break;
             }
             tokio::time::sleep(pace.wait()).await;

@@ -22,8 +22,13 @@ pub(super) fn dead_name(queue: &QueueName) -> String {
     format!("{queue}.dead")
 }
 
-/// Sees that a queue is there, and makes a durable quorum queue if not. It gets no other argument, so
-/// that a producer may declare it in the tutorial's way before or after us.
+/// Sees that a queue is there, and makes a durable quorum queue if not.
+///
+/// It gets no other argument, so that a producer may declare it in the tutorial's way before or after us:
+/// 3.10.8 and 4.0.5 alike answer a declaration that says `x-queue-type` alone with 406 when the queue was
+/// given `x-delivery-limit`, `x-dead-letter-exchange`, `x-dead-letter-strategy` or `x-overflow`. So from
+/// version 4 on the broker drops what came back to the queue twenty times, which `super::hold` sees to
+/// that nothing does.
 pub(super) async fn ensure_queue(link: &Link, name: &str) -> Result<(), Trouble> {
     if count(link, name).await?.is_some() {
         return Ok(());
@@ -39,17 +44,19 @@ pub(super) async fn ensure_queue(link: &Link, name: &str) -> Result<(), Trouble>
     }
 }
 
-/// Sees that the queue for dead letters is there.
-///
-/// From version 4 on the broker drops a message that was looked at and put back twenty times, unless
-/// the queue says otherwise; before, it neither does that nor takes the argument.
+/// How often a dead letter may be looked at and put back. To be without end is said in two ways that
+/// exclude each other: 4.0.5 has no limit at -1 and twenty without the argument, but 3.10.8 drops at -1
+/// what was put back once.
+const LOOKS: i64 = 1_000_000_000;
+
+/// Sees that the queue for dead letters is there. Nobody else declares it, so that it may say more.
 pub(super) async fn ensure_dead_queue(link: &Link, queue: &QueueName) -> Result<(), Trouble> {
     let name = dead_name(queue);
     if count(link, &name).await?.is_some() {
         return Ok(());
     }
     let channel = link.channel().await?;
-    match declare(&channel, &name, unlimited()).await {
+    match declare(&channel, &name, patient()).await {
         Err(trouble) if trouble.code == Some(OTHER_ARGUMENTS) => ensure_queue(link, &name).await,
         declared => declared,
     }
@@ -58,7 +65,7 @@ pub(super) async fn ensure_dead_queue(link: &Link, queue: &QueueName) -> Result<
 /// Whether the queue for dead letters, which is there, is one that keeps what was looked at often.
 pub(super) async fn is_patient(link: &Link, queue: &QueueName) -> Result<bool, Trouble> {
     let channel = link.channel().await?;
-    match declare(&channel, &dead_name(queue), unlimited()).await {
+    match declare(&channel, &dead_name(queue), patient()).await {
         Ok(()) => Ok(true),
         // It has other arguments, the version knows no such argument, or we may not ask.
         Err(trouble) if matches!(trouble.code, Some(OTHER_ARGUMENTS | ACCESS_REFUSED)) => Ok(false),
@@ -66,9 +73,9 @@ pub(super) async fn is_patient(link: &Link, queue: &QueueName) -> Result<bool, T
     }
 }
 
-fn unlimited() -> FieldTable {
+fn patient() -> FieldTable {
     let mut arguments = quorum();
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(LOOKS));
     arguments
 }
 
