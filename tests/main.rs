@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod broker_contract;
+mod chaos;
 mod command_line;
 mod flow;
 mod plugin_directory;

@@ -1,0 +1,255 @@
+//! [`Store`]: what the tasks of a chaos lie on, how it is struck, and what is left on it.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicGetOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use scutwork::broker::rabbitmq::{RabbitMq, RabbitMqOptions};
+use scutwork::broker::sqlite::{Sqlite, SqliteOptions};
+use scutwork::broker::{Broker, ReplyTo};
+use scutwork::name::QueueName;
+use scutwork::settlement::ReplyKind;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::Fate;
+use super::books::Books;
+use crate::broker_contract::printed;
+use crate::support::rabbitmq::Node;
+
+/// Where the workers of RabbitMQ tell of ends: a queue that outlives the broker, as a requester's own
+/// connection does not.
+const ACCOUNTS: &str = "accounts";
+
+/// Where the tasks are.
+pub(super) fn queue() -> QueueName {
+    "chaos".parse().unwrap()
+}
+
+/// A broker, and the means to hurt it.
+pub(super) struct Store {
+    name: &'static str,
+    broker: Box<dyn Broker>,
+    address: String,
+    kind: Kind,
+    listener: Option<JoinHandle<()>>,
+}
+
+enum Kind {
+    File(TempDir),
+    Node {
+        url: String,
+        /// And how often it was struck.
+        node: Mutex<(Node, usize)>,
+    },
+}
+
+impl Store {
+    pub(super) fn file() -> Store {
+        let folder = TempDir::new().unwrap();
+        let options = SqliteOptions::new(folder.path().join("queue.db"));
+        Store {
+            name: "SQLite",
+            broker: Box::new(Sqlite::open(options, printed()).unwrap()),
+            address: String::new(),
+            kind: Kind::File(folder),
+            listener: None,
+        }
+    }
+
+    pub(super) async fn node(node: Node) -> Store {
+        let url = node.url();
+        let broker = RabbitMq::connect(RabbitMqOptions::new(vec![url.clone()]), printed())
+            .await
+            .unwrap();
+        Store {
+            name: "RabbitMQ",
+            broker: Box::new(broker),
+            address: ACCOUNTS.to_owned(),
+            kind: Kind::Node {
+                url,
+                node: Mutex::new((node, 0)),
+            },
+            listener: None,
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What a worker is told with `--broker`.
+    pub(super) fn url(&self) -> String {
+        match &self.kind {
+            Kind::File(folder) => format!("sqlite:{}", folder.path().join("queue.db").display()),
+            Kind::Node { url, .. } => url.clone(),
+        }
+    }
+
+    /// Begins to write every end that is told into the books.
+    pub(super) async fn listen(&mut self, books: &Books) {
+        let books = books.clone();
+        self.listener = Some(match &self.kind {
+            Kind::File(_) => {
+                let mut replies = self.broker.replies().await.unwrap();
+                self.address = replies.address().to_owned();
+                tokio::spawn(async move {
+                    while let Ok((_, reply)) = replies.next().await {
+                        books.hear(reply.task, reply.kind);
+                    }
+                })
+            }
+            Kind::Node { url, .. } => {
+                let url = url.clone();
+                declare_accounts(&url).await;
+                tokio::spawn(async move {
+                    loop {
+                        // Until the node goes; what was not acked is told again when it is back.
+                        let _ = hear_from(&url, &books).await;
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                })
+            }
+        });
+    }
+
+    /// Publishes tasks; whether all were confirmed.
+    pub(super) async fn publish(&self, tasks: &[(String, Fate)]) -> bool {
+        let messages = tasks.iter().map(|(id, fate)| {
+            let mut message = fate.message(id.clone());
+            message.reply_to = Some(ReplyTo {
+                address: self.address.clone(),
+                correlation_id: None,
+                notify: false,
+            });
+            message
+        });
+        let published = self
+            .broker
+            .publish(&queue(), messages.collect(), None)
+            .await;
+        published.is_ok()
+    }
+
+    /// Waits until a broker that is killed keeps the queues that were made last.
+    pub(super) async fn settle_down(&self) {
+        if let Kind::Node { .. } = self.kind {
+            // A node that is killed right after a quorum queue was made may lose it, and tells by nothing
+            // when that is over.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    }
+
+    /// Ends the broker, if there is one, by turns with SIGKILL and SIGTERM, and starts it again. Gives how
+    /// many were ended.
+    pub(super) async fn strike(&self) -> usize {
+        let Kind::Node { node, .. } = &self.kind else {
+            return 0;
+        };
+        let (node, strikes) = &mut *node.lock().await;
+        if *strikes % 2 == 0 {
+            node.kill().await;
+        } else {
+            node.stop().await;
+        }
+        *strikes += 1;
+        node.restart().await;
+        1
+    }
+
+    /// Every dead letter: its task and its reason.
+    pub(super) async fn letters(&self) -> Vec<(String, String)> {
+        match &self.kind {
+            Kind::File(folder) => {
+                let file = rusqlite::Connection::open(folder.path().join("queue.db")).unwrap();
+                let mut letters = file
+                    .prepare("SELECT task, reason FROM dead JOIN message USING (id)")
+                    .unwrap();
+                let rows = letters
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .unwrap();
+                rows.map(Result::unwrap).collect()
+            }
+            Kind::Node { url, .. } => {
+                let (_connection, channel) = open(url).await.unwrap();
+                let grave = format!("{}.dead", queue());
+                let mut letters = Vec::new();
+                let take = || {
+                    let options = BasicGetOptions { no_ack: false };
+                    channel.basic_get(grave.as_str().into(), options)
+                };
+                // Left unacked, so that each comes once; they go back with the connection.
+                while let Some(letter) = take().await.unwrap() {
+                    let properties = &letter.delivery.properties;
+                    let task = properties.message_id().clone().unwrap().to_string();
+                    letters.push((task, header(properties, "scutwork-dead-reason")));
+                }
+                letters
+            }
+        }
+    }
+
+    /// What waits or runs; tasks that run more than once do so also when all have ended.
+    pub(super) async fn left(&self) -> u64 {
+        let depth = self.broker.depth(&queue()).await.unwrap().unwrap();
+        depth.ready + depth.running.unwrap_or(0) + depth.delayed
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Some(listener) = &self.listener {
+            listener.abort();
+        }
+    }
+}
+
+async fn open(url: &str) -> lapin::Result<(Connection, Channel)> {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    Ok((connection, channel))
+}
+
+async fn declare_accounts(url: &str) {
+    let (_connection, channel) = open(url).await.unwrap();
+    let mut quorum = FieldTable::default();
+    quorum.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    channel
+        .queue_declare(ACCOUNTS.into(), durable, quorum)
+        .await
+        .unwrap();
+}
+
+/// Writes the ends that the broker tells of into the books, until it goes.
+async fn hear_from(url: &str, books: &Books) -> lapin::Result<()> {
+    let (_connection, channel) = open(url).await?;
+    let options = BasicConsumeOptions::default();
+    let consuming =
+        channel.basic_consume(ACCOUNTS.into(), "".into(), options, FieldTable::default());
+    let mut ends = consuming.await?;
+    while let Some(end) = ends.next().await {
+        let end = end?;
+        let kind = ReplyKind::from_word(&header(&end.properties, "scutwork-outcome"));
+        books.hear(header(&end.properties, "scutwork-task"), kind);
+        end.ack(BasicAckOptions::default()).await?;
+    }
+    Ok(())
+}
+
+fn header(properties: &BasicProperties, name: &str) -> String {
+    let headers = properties.headers().as_ref().unwrap();
+    match &headers.inner()[name] {
+        AMQPValue::LongString(text) => text.to_string(),
+        other => panic!("{name} is {other:?}"),
+    }
+}
