@@ -1,5 +1,7 @@
 //! What only RabbitMQ can do or get wrong.
 
+mod dead_letters;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};

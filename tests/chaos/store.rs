@@ -1,6 +1,6 @@
 //! [`Store`]: what the tasks of a chaos lie on, how it is struck, and what is left on it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicGetOptions, QueueDeclareOptions};
@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use super::Fate;
 use super::books::Books;
 use crate::broker_contract::printed;
+use crate::support::program::PATIENCE;
 use crate::support::rabbitmq::Node;
 
 /// Where the workers of RabbitMQ tell of ends: a queue that outlives the broker, as a requester's own
@@ -194,7 +195,14 @@ impl Store {
 
     /// What waits or runs; tasks that run more than once do so also when all have ended.
     pub(super) async fn left(&self) -> u64 {
-        let depth = self.broker.depth(&queue()).await.unwrap().unwrap();
+        let started = Instant::now();
+        let depth = loop {
+            // It waits for a connection that is being made again, and gives up after some seconds.
+            match self.broker.depth(&queue()).await {
+                Ok(depth) => break depth.unwrap(),
+                Err(error) => assert!(started.elapsed() < PATIENCE, "{error:#}"),
+            }
+        };
         depth.ready + depth.running.unwrap_or(0) + depth.delayed
     }
 }

@@ -143,10 +143,30 @@ impl Connector {
     }
 }
 
+/// How many numbers of channels with a past are tried before that is taken for trouble.
+const STALE_ANSWERS: u32 = 16;
+
+/// Whether a reply code is one of AMQP's soft errors, which end a channel and not its connection.
+fn ends_channels_only(code: u16) -> bool {
+    matches!(code, 311 | 313 | 403..=406)
+}
+
 impl Link {
     /// Opens a channel.
     pub(super) async fn channel(&self) -> Result<Channel, Trouble> {
-        answer(self.connection.create_channel()).await
+        let mut last = None;
+        for _ in 0..STALE_ANSWERS {
+            match answer(self.connection.create_channel()).await {
+                Ok(channel) => return Ok(channel),
+                // No broker says this to the opening of a channel. It is what ended an earlier channel
+                // of the same number, which the client library tells a second time.
+                Err(trouble) if trouble.code.is_some_and(ends_channels_only) => {
+                    last = Some(trouble)
+                }
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Err(last.expect("there is at least one try"))
     }
 
     /// Says goodbye, so that the broker's log shows no lost connection.

@@ -1,9 +1,9 @@
 //! [`RabbitDeadLetters`]: a pass over `QUEUE.dead` on a connection of its own.
 //!
 //! AMQP shows a message only by handing it over, and one that is given back comes next again. So a pass
-//! keeps every letter that it reads unacked until its end, as a number alone, and then gives them back
-//! in their order. Letters are taken by short subscriptions, each for no more than fit into memory;
-//! `basic.get` costs a round trip a letter, which is four times slower.
+//! keeps every letter that it reads unacked until its end, as a number alone, and then gives them back,
+//! nearly in their order. Letters are taken by short subscriptions, each for no more than fit into
+//! memory; `basic.get` would cost a round trip a letter.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -215,8 +215,8 @@ impl RabbitDeadLetters {
         Ok(())
     }
 
-    /// Gives back what is held, subscription by subscription: the broker keeps the order within one,
-    /// and between them only that in which they are given back.
+    /// Gives back what is held, subscription by subscription: between them the broker keeps the order in
+    /// which they are given back, and within one nearly that in which it was taken.
     async fn give_back(&mut self) -> Result<(), Trouble> {
         for end in std::mem::take(&mut self.ends) {
             let later = self.held.split_off(&(end + 1));

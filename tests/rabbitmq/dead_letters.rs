@@ -1,0 +1,81 @@
+//! Dead letters in a queue that somebody else made or filled.
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Connection, ConnectionProperties};
+use scutwork::broker::{Broker, Buried};
+use scutwork::name::QueueName;
+use scutwork::task::new_id;
+
+use super::connect;
+use crate::support::rabbitmq::shared_url;
+
+/// Declares a queue's dead letters as RabbitMQ 4 would by default, and puts foreign messages there.
+async fn fill(queue: &QueueName, count: usize) {
+    let url = shared_url();
+    let connection = Connection::connect(&url, ConnectionProperties::default())
+        .await
+        .unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let name = format!("{queue}.dead");
+    let mut arguments = FieldTable::default();
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(20));
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    channel
+        .queue_declare(name.as_str().into(), durable, arguments)
+        .await
+        .unwrap();
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await
+        .unwrap();
+    for number in 0..count {
+        let confirm = channel
+            .basic_publish(
+                "".into(),
+                name.as_str().into(),
+                BasicPublishOptions::default(),
+                number.to_string().as_bytes(),
+                BasicProperties::default(),
+            )
+            .await
+            .unwrap();
+        assert!(confirm.await.unwrap().is_ack());
+    }
+    connection.close(200, "".into()).await.unwrap();
+}
+
+async fn look(broker: &dyn Broker, queue: &QueueName) -> Vec<Buried> {
+    let mut pass = broker.dead_letters(queue).await.unwrap();
+    let mut all = Vec::new();
+    loop {
+        let page = pass.next(100).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        all.extend(page);
+    }
+    pass.close().await.unwrap();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looking_oftener_than_a_delivery_limit_allows_loses_nothing() {
+    let queue: QueueName = format!("limited.{}", new_id()).parse().unwrap();
+    fill(&queue, 5).await;
+    let broker = connect(&shared_url()).await;
+    for _ in 0..30 {
+        let letters = look(&broker, &queue).await;
+        let mut bodies: Vec<_> = letters.iter().map(|one| one.message.body.clone()).collect();
+        bodies.sort_unstable();
+        assert_eq!(bodies, ["0", "1", "2", "3", "4"]);
+        assert!(letters.iter().all(|one| one.cause.is_none()));
+    }
+}
