@@ -19,7 +19,8 @@ async fn bury(broker: &dyn Broker, queue: &QueueName, messages: Vec<Message>) {
     let mut consumer = broker.consume(queue, 500).await.unwrap();
     let mut buried = 0;
     while buried < count {
-        let deliveries = take(&mut consumer, (count - buried).min(500)).await;
+        // So few that each is on its way before the next is begun: their order is looked at.
+        let deliveries = take(&mut consumer, (count - buried).min(100)).await;
         buried += deliveries.len();
         let settled = join_all(
             deliveries
