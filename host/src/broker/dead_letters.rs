@@ -26,12 +26,12 @@ pub struct Kept {
     pub why: String,
 }
 
-/// One pass over the dead letters of a queue, from the oldest to the newest, in pages.
+/// One pass over the dead letters of a queue in pages, in the order in which the broker keeps them.
 ///
 /// Looking takes nothing away: what is neither retried nor discarded is there afterwards, once, however
-/// the pass ends; only its place among the others may be a little different. Several passes at once,
-/// from any number of processes, do not take letters from one another's sight. Letters that are buried
-/// while it goes on need not be among what it reads.
+/// the pass ends; only its place among the others may be another. Several passes at once, from any
+/// number of processes, do not take letters from one another's sight. Letters that are buried while it
+/// goes on need not be among what it reads.
 #[async_trait]
 pub trait DeadLetters: Send {
     /// Reads on: at least one letter and at most `limit` (which is not zero), fewer where they are

@@ -1,9 +1,9 @@
 //! [`RabbitDeadLetters`]: a pass over `QUEUE.dead` on a connection of its own.
 //!
 //! AMQP shows a message only by handing it over, and one that is given back comes next again. So a pass
-//! keeps every letter that it reads unacked until its end, as a number alone, and then gives them back,
-//! nearly in their order. Letters are taken by short subscriptions, each for no more than fit into
-//! memory; `basic.get` would cost a round trip a letter.
+//! keeps every letter that it reads unacked until its end, as a number alone, and then gives them back;
+//! RabbitMQ 3.10 puts them into no particular order then. Letters are taken by short subscriptions,
+//! each for no more than fit into memory; `basic.get` would cost a round trip a letter.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::iter;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-    QueueDeclareOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
+    BasicQosOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, message::Delivery as Delivered};
@@ -45,12 +45,17 @@ const ANSWER: Duration = Duration::from_secs(20);
 const MOST: usize = 500;
 const PAGE_BYTES: usize = 16 << 20;
 
+/// How many acks a channel may send before it waits for the queue: half of what the broker lets pass.
+const COMMANDS: usize = 16;
+
 /// The first subscription's letters, before anything is known of their size.
 const FIRST: usize = 16;
 
 /// After how many times that a letter was handed over it is written anew, where the queue may have a
 /// limit to that: 20 is the default from RabbitMQ 4 on, past which the broker drops a message.
 const LOOKS: u32 = 10;
+
+const ON_ANOTHER_PAGE: &str = "it is on a page that was left";
 
 /// A pass over one queue's dead letters.
 pub(super) struct RabbitDeadLetters {
@@ -64,9 +69,11 @@ pub(super) struct RabbitDeadLetters {
     room: usize,
     /// The tags of the letters that were read and not settled.
     held: BTreeSet<u64>,
-    /// The last tag of each subscription.
-    ends: Vec<u64>,
+    /// Letters that a [`RabbitDeadLetters::flush`] brought before their page.
+    early: Vec<Delivered>,
     page: HashMap<u64, Original>,
+    /// A letter may have come after its subscription was over: an ack of all up to a tag would take it too.
+    may_stray: bool,
     /// The queue never drops a letter for having been looked at too often.
     is_patient: bool,
 }
@@ -105,8 +112,9 @@ impl RabbitDeadLetters {
             left: count.is_none().then_some(0),
             room: FIRST,
             held: BTreeSet::new(),
-            ends: Vec::new(),
+            early: Vec::new(),
             page: HashMap::new(),
+            may_stray: false,
             is_patient,
         })
     }
@@ -141,7 +149,10 @@ impl RabbitDeadLetters {
                     });
                 }
                 // All that was there is here; nothing says so but the silence.
-                Err(_) if waiting == 0 => break,
+                Err(_) if waiting == 0 => {
+                    self.may_stray = true;
+                    break;
+                }
                 Err(_) => {
                     return Err(Trouble {
                         code: None,
@@ -152,9 +163,10 @@ impl RabbitDeadLetters {
         }
         let cancel = BasicCancelOptions::default();
         answer(self.channel.basic_cancel(stream.tag(), cancel)).await?;
-        let left = self.left.map_or(waiting, |left| left - taken.len());
+        let left = self
+            .left
+            .map_or(waiting, |left| left.saturating_sub(taken.len()));
         self.left = Some(left.min(waiting));
-        self.ends.extend(taken.last().map(|last| last.delivery_tag));
         if let Some(largest) = taken.iter().map(|letter| letter.data.len()).max() {
             self.room = (PAGE_BYTES / largest.max(1)).clamp(1, MOST);
         }
@@ -187,7 +199,8 @@ impl RabbitDeadLetters {
                         why.text()
                     ))
                 })?;
-            self.ack(tag).await?;
+            let acked = self.ack(vec![tag]).await;
+            acked.map_err(|trouble| looking(&self.queue, trouble))?;
         }
         Ok(())
     }
@@ -195,7 +208,7 @@ impl RabbitDeadLetters {
     /// Publishes a letter to its queue. Gives its tag, with why that failed if it did.
     async fn publish(&self, letter: &Buried) -> Result<(), String> {
         let Some(original) = self.page.get(&letter.place) else {
-            return Err("it is on a page that was left".to_owned());
+            return Err(ON_ANOTHER_PAGE.to_owned());
         };
         let properties = message::copy(&original.properties, &letter.message, &Record::default())
             .map_err(|error| format!("{error:#}"))?;
@@ -206,30 +219,56 @@ impl RabbitDeadLetters {
             .map_err(|why| why.text().to_owned())
     }
 
-    async fn ack(&mut self, tag: u64) -> Result<(), BrokerError> {
-        answer(self.channel.basic_ack(tag, BasicAckOptions::default()))
-            .await
-            .map_err(|trouble| looking(&self.queue, trouble))?;
-        self.held.remove(&tag);
-        self.page.remove(&tag);
+    /// Acks letters, and returns when the queue has heard it.
+    async fn ack(&mut self, mut tags: Vec<u64>) -> Result<(), Trouble> {
+        tags.sort_unstable();
+        let Some(last) = tags.last().copied() else {
+            return Ok(());
+        };
+        if !self.may_stray && self.held.range(..=last).eq(tags.iter()) {
+            let options = BasicAckOptions { multiple: true };
+            answer(self.channel.basic_ack(last, options)).await?;
+        } else {
+            for some in tags.chunks(COMMANDS) {
+                for tag in some {
+                    answer(self.channel.basic_ack(*tag, BasicAckOptions::default())).await?;
+                }
+                self.flush().await?;
+            }
+        }
+        for tag in &tags {
+            self.held.remove(tag);
+            self.page.remove(tag);
+        }
+        self.flush().await
+    }
+
+    /// Returns when the queue has done all that it was told on this channel.
+    ///
+    /// A channel that has told a quorum queue more than it has done keeps the rest to itself, and
+    /// forgets that when it is closed. What comes with an answer out of the queue's log is a letter.
+    async fn flush(&mut self) -> Result<(), Trouble> {
+        let name = topology::dead_name(&self.queue);
+        let asking = self
+            .channel
+            .basic_get(name.as_str().into(), BasicGetOptions::default());
+        if let Some(early) = answer(asking).await? {
+            self.held.insert(early.delivery.delivery_tag);
+            self.early.push(early.delivery);
+        }
         Ok(())
     }
 
-    /// Gives back what is held, subscription by subscription: between them the broker keeps the order in
-    /// which they are given back, and within one nearly that in which it was taken.
+    /// Gives back what is held.
     async fn give_back(&mut self) -> Result<(), Trouble> {
-        for end in std::mem::take(&mut self.ends) {
-            let later = self.held.split_off(&(end + 1));
-            let last = std::mem::replace(&mut self.held, later).pop_last();
-            if let Some(last) = last {
-                let options = BasicNackOptions {
-                    multiple: true,
-                    requeue: true,
-                };
-                answer(self.channel.basic_nack(last, options)).await?;
-            }
-        }
-        Ok(())
+        let Some(last) = self.held.last().copied() else {
+            return Ok(());
+        };
+        let options = BasicNackOptions {
+            multiple: true,
+            requeue: true,
+        };
+        answer(self.channel.basic_nack(last, options)).await
     }
 }
 
@@ -237,13 +276,19 @@ impl RabbitDeadLetters {
 impl DeadLetters for RabbitDeadLetters {
     async fn next(&mut self, limit: usize) -> Result<Vec<Buried>, BrokerError> {
         self.leave_page().await?;
+        // What came early once all were read is new here, or was written anew.
         let want = self.left.unwrap_or(MOST).min(limit).min(self.room);
         if want == 0 {
             return Ok(Vec::new());
         }
-        let want = u16::try_from(want).unwrap_or(u16::MAX);
-        let taken = self.take(want).await;
-        let taken = taken.map_err(|trouble| looking(&self.queue, trouble))?;
+        let taken = if self.early.is_empty() {
+            let taken = self.take(u16::try_from(want).unwrap_or(u16::MAX)).await;
+            taken.map_err(|trouble| looking(&self.queue, trouble))?
+        } else {
+            let early = self.early.len().min(want);
+            self.left = self.left.map(|left| left - early);
+            self.early.drain(..early).collect()
+        };
         Ok(taken
             .into_iter()
             .map(|delivered| {
@@ -272,32 +317,34 @@ impl DeadLetters for RabbitDeadLetters {
             .buffered(WINDOW)
             .collect()
             .await;
-        let mut kept = Vec::new();
+        let (mut safe, mut kept) = (Vec::new(), Vec::new());
         for (letter, sent) in published {
             match sent {
-                Ok(()) => self.ack(letter.place).await?,
+                Ok(()) => safe.push(letter.place),
                 Err(why) => kept.push(Kept {
                     id: letter.message.id,
                     why,
                 }),
             }
         }
+        let acked = self.ack(safe).await;
+        acked.map_err(|trouble| looking(&self.queue, trouble))?;
         Ok(kept)
     }
 
     async fn discard(&mut self, letters: Vec<Buried>) -> Result<Vec<Kept>, BrokerError> {
-        let mut kept = Vec::new();
-        for letter in letters {
-            if self.page.contains_key(&letter.place) {
-                self.ack(letter.place).await?;
-            } else {
-                kept.push(Kept {
-                    id: letter.message.id,
-                    why: "it is on a page that was left".to_owned(),
-                });
-            }
-        }
-        Ok(kept)
+        let (here, left): (Vec<_>, Vec<_>) = letters
+            .into_iter()
+            .partition(|letter| self.page.contains_key(&letter.place));
+        let acked = self
+            .ack(here.iter().map(|letter| letter.place).collect())
+            .await;
+        acked.map_err(|trouble| looking(&self.queue, trouble))?;
+        let kept = left.into_iter().map(|letter| Kept {
+            id: letter.message.id,
+            why: ON_ANOTHER_PAGE.to_owned(),
+        });
+        Ok(kept.collect())
     }
 
     async fn close(mut self: Box<Self>) -> Result<(), BrokerError> {

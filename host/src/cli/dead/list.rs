@@ -23,7 +23,7 @@ const ERROR_SHOWN: usize = 200;
 pub(in super::super) struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// One line for each letter, the oldest first
+    /// One line for each letter
     #[arg(long)]
     flat: bool,
     /// With --flat: how many at most
