@@ -714,7 +714,7 @@ async fn an_encrypted_broker_is_trusted_by_its_own_authority_alone() {
         file("certificate.pem", certificate.pem()),
         file("key.pem", key.serialize_pem()),
     );
-    let _node = Node::start_with(&settings).await;
+    let _node = Node::start_with_port(&settings, port).await;
     let encrypted = options(&format!("amqps://127.0.0.1:{port}"));
     let trusting = RabbitMqOptions {
         authorities: Some(authority_certificate.pem()),

@@ -1,9 +1,11 @@
 //! [`Node`]: a private RabbitMQ that a test may kill, and the shared one that it may not.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -50,6 +52,8 @@ pub(crate) struct Node {
     directory: TempDir,
     port: u16,
     settings: String,
+    /// A port that the settings open beside the plain one. A node opens it a moment later.
+    also: Option<u16>,
     broker: Option<Child>,
 }
 
@@ -66,12 +70,21 @@ impl Node {
         node
     }
 
+    /// The same, for settings that open another port: waits until the node listens there too.
+    pub(crate) async fn start_with_port(settings: &str, port: u16) -> Node {
+        let mut node = Node::new(settings);
+        node.also = Some(port);
+        node.restart().await;
+        node
+    }
+
     /// Starts one with the management plugin, which listens on the port that comes with it.
     pub(crate) async fn start_with_management() -> (Node, u16) {
         let management = three_free_ports();
         let mut node = Node::new(&format!(
             "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n"
         ));
+        node.also = Some(management);
         let enabled = node.directory.path().join("enabled_plugins");
         std::fs::write(enabled, "[rabbitmq_management].").unwrap();
         node.restart().await;
@@ -83,6 +96,7 @@ impl Node {
             directory: TempDir::new().unwrap(),
             port: three_free_ports(),
             settings: settings.to_owned(),
+            also: None,
             broker: None,
         }
     }
@@ -113,6 +127,10 @@ impl Node {
     pub(crate) async fn restart(&mut self) {
         self.launch().await;
         until("the node takes connections", || greets(self.port)).await;
+        if let Some(port) = self.also {
+            let listens = || TcpStream::connect(("127.0.0.1", port)).is_ok();
+            until("the node takes connections on its other port", listens).await;
+        }
     }
 
     async fn launch(&mut self) {
@@ -168,11 +186,19 @@ fn is_free(port: &u16) -> bool {
     TcpListener::bind(("127.0.0.1", *port)).is_ok()
 }
 
-/// The first of three free ports in a row, below those that the system gives to clients.
+/// The first of three free ports in a row, below those that the system gives to clients. No two
+/// calls give the same ones: what asked first may take a while until it listens.
 pub(crate) fn three_free_ports() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap();
     loop {
         let first = fastrand::u16(20_000..32_000);
-        if [first, first + 1, first + 2].iter().all(is_free) {
+        let ports = [first, first + 1, first + 2];
+        if ports
+            .iter()
+            .all(|port| !given.contains(port) && is_free(port))
+        {
+            given.extend(ports);
             return first;
         }
     }
