@@ -2,27 +2,11 @@
 
 use serde_json::Value;
 
+use crate::support::both_brokers::on_both_brokers;
 use crate::support::program::{Ended, Place};
 
-/// Makes one test for each broker of a function that takes a [`Morgue`].
-macro_rules! on_both_brokers {
-    ($($name:ident),* $(,)?) => {
-        mod on_sqlite {
-            $(#[test] fn $name() {
-                super::$name(&super::Morgue::new("sqlite:queue.db", "work"));
-            })*
-        }
-        mod on_rabbitmq {
-            $(#[test] fn $name() {
-                let url = crate::support::rabbitmq::shared_url();
-                let queue = format!("dead.{}.{}", stringify!($name), scutwork::task::new_id());
-                super::$name(&super::Morgue::new(&url, &queue));
-            })*
-        }
-    };
-}
-
 on_both_brokers![
+    "dead":
     list_groups_what_died_of_the_same,
     show_tells_the_cause_and_the_payload_only_when_asked,
     retry_runs_a_task_again_with_another_payload_and_the_same_id,
@@ -41,8 +25,7 @@ struct Morgue {
 }
 
 impl Morgue {
-    fn new(broker: &str, queue: &str) -> Morgue {
-        let place = Place::new();
+    fn new(place: Place, broker: &str, queue: &str) -> Morgue {
         place.plugin("picky", "");
         Morgue {
             place,
@@ -87,7 +70,8 @@ impl Morgue {
     }
 }
 
-fn list_groups_what_died_of_the_same(morgue: &Morgue) {
+fn list_groups_what_died_of_the_same(place: Place, broker: &str, queue: &str) {
+    let morgue = &Morgue::new(place, broker, queue);
     morgue.kill(&[
         &["ugly", "--count", "3"],
         &["late", "--header", "code=too-late", "--id", "mine"],
@@ -115,7 +99,8 @@ fn list_groups_what_died_of_the_same(morgue: &Morgue) {
     assert_eq!(morgue.ids().len(), 4);
 }
 
-fn show_tells_the_cause_and_the_payload_only_when_asked(morgue: &Morgue) {
+fn show_tells_the_cause_and_the_payload_only_when_asked(place: Place, broker: &str, queue: &str) {
+    let morgue = &Morgue::new(place, broker, queue);
     morgue.kill(&[&["secret", "--id", "mine", "--header", "from=me"]]);
     let shown = morgue.json(&["dead", "show", "mine"]);
     assert_eq!(
@@ -134,7 +119,12 @@ fn show_tells_the_cause_and_the_payload_only_when_asked(morgue: &Morgue) {
     assert_eq!(shown.text(), "secret");
 }
 
-fn retry_runs_a_task_again_with_another_payload_and_the_same_id(morgue: &Morgue) {
+fn retry_runs_a_task_again_with_another_payload_and_the_same_id(
+    place: Place,
+    broker: &str,
+    queue: &str,
+) {
+    let morgue = &Morgue::new(place, broker, queue);
     morgue.kill(&[&["wrong", "--id", "mine"]]);
     let retried = morgue
         .run(&["dead", "retry", "mine", "--payload", "still wrong"])
@@ -150,7 +140,8 @@ fn retry_runs_a_task_again_with_another_payload_and_the_same_id(morgue: &Morgue)
     );
 }
 
-fn retry_and_discard_take_only_what_fits(morgue: &Morgue) {
+fn retry_and_discard_take_only_what_fits(place: Place, broker: &str, queue: &str) {
+    let morgue = &Morgue::new(place, broker, queue);
     let coded = |id, code| vec!["x", "--id", id, "--header", code];
     morgue.kill(&[
         &coded("a", "code=red"),
@@ -169,7 +160,8 @@ fn retry_and_discard_take_only_what_fits(morgue: &Morgue) {
     assert_eq!(morgue.ids(), [""; 0]);
 }
 
-fn a_dry_run_changes_nothing(morgue: &Morgue) {
+fn a_dry_run_changes_nothing(place: Place, broker: &str, queue: &str) {
+    let morgue = &Morgue::new(place, broker, queue);
     morgue.kill(&[&["x", "--count", "3"]]);
     let before = morgue.ids();
     for command in ["retry", "discard"] {
@@ -181,7 +173,8 @@ fn a_dry_run_changes_nothing(morgue: &Morgue) {
     }
 }
 
-fn an_id_that_is_not_there_exits_66(morgue: &Morgue) {
+fn an_id_that_is_not_there_exits_66(place: Place, broker: &str, queue: &str) {
+    let morgue = &Morgue::new(place, broker, queue);
     morgue.kill(&[&["x", "--id", "here"]]);
     morgue
         .run(&["dead", "show", "gone"])
@@ -191,7 +184,8 @@ fn an_id_that_is_not_there_exits_66(morgue: &Morgue) {
     assert_eq!(retried.says(&["gone"]).text(), "here\n");
 }
 
-fn export_writes_every_byte_of_every_payload(morgue: &Morgue) {
+fn export_writes_every_byte_of_every_payload(place: Place, broker: &str, queue: &str) {
+    let morgue = &Morgue::new(place, broker, queue);
     morgue.place.file("binary", [0xff, 0x00, 0xfe]);
     morgue.kill(&[&["text"], &["@binary"]]);
     morgue.run(&["dead", "export", "out.jsonl"]).exits(0);
@@ -209,7 +203,8 @@ fn export_writes_every_byte_of_every_payload(morgue: &Morgue) {
     assert_eq!(morgue.run(&["dead", "export"]).exits(0).text(), written);
 }
 
-fn a_retry_that_is_killed_half_way_loses_nothing(morgue: &Morgue) {
+fn a_retry_that_is_killed_half_way_loses_nothing(place: Place, broker: &str, queue: &str) {
+    let morgue = &Morgue::new(place, broker, queue);
     morgue.kill(&[&["x", "--count", "60"]]);
     let before = morgue.ids();
     assert_eq!(before.len(), 60);

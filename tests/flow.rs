@@ -3,26 +3,11 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use crate::support::both_brokers::on_both_brokers;
 use crate::support::program::Place;
 
-/// Makes one test for each broker of a function that takes a place, a broker's URL and a queue.
-macro_rules! on_both_brokers {
-    ($($name:ident),* $(,)?) => {
-        mod on_sqlite {
-            $(#[test] fn $name() {
-                super::$name(super::Place::new(), "sqlite:queue.db", "work");
-            })*
-        }
-        mod on_rabbitmq {
-            $(#[test] fn $name() {
-                let url = crate::support::rabbitmq::shared_url();
-                super::$name(super::Place::new(), &url, concat!("flow.", stringify!($name)));
-            })*
-        }
-    };
-}
-
 on_both_brokers![
+    "flow":
     submit_and_wait_prints_what_the_plugin_returned,
     submit_and_wait_counts_many_and_prints_each,
     a_task_that_dies_makes_submit_exit_1_with_the_cause,

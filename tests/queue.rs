@@ -2,26 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::both_brokers::on_both_brokers;
 use crate::support::program::{Ended, PATIENCE, Place};
 
-/// Makes one test for each broker of a function that takes a place, a broker's URL and a queue.
-macro_rules! on_both_brokers {
-    ($($name:ident),* $(,)?) => {
-        mod on_sqlite {
-            $(#[test] fn $name() {
-                super::$name(super::Place::new(), "sqlite:queue.db", "work");
-            })*
-        }
-        mod on_rabbitmq {
-            $(#[test] fn $name() {
-                let url = crate::support::rabbitmq::shared_url();
-                super::$name(super::Place::new(), &url, concat!("queue.", stringify!($name)));
-            })*
-        }
-    };
-}
-
 on_both_brokers![
+    "queue":
     a_paused_worker_says_so_and_takes_tasks_again_when_resumed,
     a_worker_that_starts_on_a_paused_queue_waits,
     purge_removes_what_was_chosen_and_says_how_many,

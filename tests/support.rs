@@ -1,5 +1,6 @@
 //! What tests share: folders, nodes, built plugins, and waiting for events.
 
+pub(crate) mod both_brokers;
 pub(crate) mod program;
 pub(crate) mod rabbitmq;
 pub(crate) mod rust_code;
