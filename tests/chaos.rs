@@ -1,4 +1,4 @@
-//! Chaos: workers and brokers are killed again and again while tasks run, and at the end every task is
+//! Chaos: workers and brokers, or the nodes of one, are killed again and again while tasks run, and at the end every task is
 //! accounted for: done, or dead with its cause.
 
 mod books;
@@ -14,10 +14,13 @@ use scutwork::task::new_id;
 use self::books::Books;
 use self::store::{Store, queue};
 use crate::support::program::{PATIENCE, Place, Running};
-use crate::support::rabbitmq::Node;
+use crate::support::rabbitmq::{Cluster, Node};
 
 /// How many tasks there are, unless `SCUTWORK_CHAOS` says otherwise.
 const TASKS: usize = 2000;
+
+/// The same for a cluster, whose nodes take a while to come back.
+const CLUSTER_TASKS: usize = 600;
 
 /// How many tasks lie between one kill and the next.
 const BETWEEN_KILLS: usize = 200;
@@ -147,10 +150,10 @@ async fn submit(store: &Store, books: &Books, count: usize) {
     }
 }
 
-/// The whole of it on one store.
-async fn run(mut store: Store) {
+/// The whole of it on one store, which is struck once in so many kills of workers.
+async fn run(mut store: Store, tasks: usize, kills_per_strike: usize) {
     let began = Instant::now();
-    let tasks = std::env::var("SCUTWORK_CHAOS").map_or(TASKS, |tasks| {
+    let tasks = std::env::var("SCUTWORK_CHAOS").map_or(tasks, |tasks| {
         tasks.parse().expect("SCUTWORK_CHAOS is a number of tasks")
     });
     let books = Books::default();
@@ -168,7 +171,7 @@ async fn run(mut store: Store) {
             books.more_than(ended + share / 4).await;
             crew.kill();
             kills += 1;
-            if kills % 2 == 0 {
+            if kills % kills_per_strike == 0 {
                 strikes += store.strike().await;
             }
         };
@@ -196,10 +199,17 @@ async fn run(mut store: Store) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_task_is_accounted_for_when_workers_are_killed_on_sqlite() {
-    run(Store::file()).await;
+    run(Store::file(), TASKS, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_task_is_accounted_for_when_workers_and_rabbitmq_are_killed() {
-    run(Store::node(Node::start().await).await).await;
+    let node = Node::start().await;
+    run(Store::nodes(Cluster::of_one(node)).await, TASKS, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_task_is_accounted_for_when_workers_and_one_node_of_three_at_a_time_are_killed() {
+    let cluster = Cluster::start(3).await;
+    run(Store::nodes(cluster).await, CLUSTER_TASKS, 1).await;
 }

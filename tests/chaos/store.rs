@@ -19,7 +19,7 @@ use super::Fate;
 use super::books::Books;
 use crate::broker_contract::printed;
 use crate::support::program::PATIENCE;
-use crate::support::rabbitmq::Node;
+use crate::support::rabbitmq::{Cluster, version};
 
 /// Where the workers of RabbitMQ tell of ends: a queue that outlives the broker, as a requester's own
 /// connection does not.
@@ -32,7 +32,7 @@ pub(super) fn queue() -> QueueName {
 
 /// A broker, and the means to hurt it.
 pub(super) struct Store {
-    name: &'static str,
+    name: String,
     broker: Box<dyn Broker>,
     address: String,
     kind: Kind,
@@ -41,10 +41,10 @@ pub(super) struct Store {
 
 enum Kind {
     File(TempDir),
-    Node {
-        url: String,
-        /// And how often it was struck.
-        node: Mutex<(Node, usize)>,
+    Nodes {
+        urls: Vec<String>,
+        /// And how often they were struck.
+        nodes: Mutex<(Cluster, usize)>,
     },
 }
 
@@ -53,7 +53,7 @@ impl Store {
         let folder = TempDir::new().unwrap();
         let options = SqliteOptions::new(folder.path().join("queue.db"));
         Store {
-            name: "SQLite",
+            name: "SQLite".to_owned(),
             broker: Box::new(Sqlite::open(options, printed()).unwrap()),
             address: String::new(),
             kind: Kind::File(folder),
@@ -61,32 +61,36 @@ impl Store {
         }
     }
 
-    pub(super) async fn node(node: Node) -> Store {
-        let url = node.url();
-        let broker = RabbitMq::connect(RabbitMqOptions::new(vec![url.clone()]), printed())
+    pub(super) async fn nodes(mut cluster: Cluster) -> Store {
+        let urls = cluster.urls();
+        let broker = RabbitMq::connect(RabbitMqOptions::new(urls.clone()), printed())
             .await
             .unwrap();
         Store {
-            name: "RabbitMQ",
+            name: format!(
+                "RabbitMQ {} ({} nodes)",
+                version(&urls[0]),
+                cluster.nodes().len()
+            ),
             broker: Box::new(broker),
             address: ACCOUNTS.to_owned(),
-            kind: Kind::Node {
-                url,
-                node: Mutex::new((node, 0)),
+            kind: Kind::Nodes {
+                urls,
+                nodes: Mutex::new((cluster, 0)),
             },
             listener: None,
         }
     }
 
-    pub(super) fn name(&self) -> &'static str {
-        self.name
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// What a worker is told with `--broker`.
     pub(super) fn url(&self) -> String {
         match &self.kind {
             Kind::File(folder) => format!("sqlite:{}", folder.path().join("queue.db").display()),
-            Kind::Node { url, .. } => url.clone(),
+            Kind::Nodes { urls, .. } => urls.join(","),
         }
     }
 
@@ -103,13 +107,13 @@ impl Store {
                     }
                 })
             }
-            Kind::Node { url, .. } => {
-                let url = url.clone();
-                declare_accounts(&url).await;
+            Kind::Nodes { urls, .. } => {
+                let urls = urls.clone();
+                declare_accounts(&urls).await;
                 tokio::spawn(async move {
                     loop {
                         // Until the node goes; what was not acked is told again when it is back.
-                        let _ = hear_from(&url, &books).await;
+                        let _ = hear_from(&urls, &books).await;
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 })
@@ -137,20 +141,23 @@ impl Store {
 
     /// Waits until a broker that is killed keeps the queues that were made last.
     pub(super) async fn settle_down(&self) {
-        if let Kind::Node { .. } = self.kind {
+        if let Kind::Nodes { .. } = self.kind {
             // A node that is killed right after a quorum queue was made may lose it, and tells by nothing
             // when that is over.
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
     }
 
-    /// Ends the broker, if there is one, by turns with SIGKILL and SIGTERM, and starts it again. Gives how
-    /// many were ended.
+    /// Ends a node of the broker, if there is one, and starts it again: each in its turn, and by turns with
+    /// SIGKILL and SIGTERM. Gives how many were ended.
     pub(super) async fn strike(&self) -> usize {
-        let Kind::Node { node, .. } = &self.kind else {
+        let Kind::Nodes { nodes, .. } = &self.kind else {
             return 0;
         };
-        let (node, strikes) = &mut *node.lock().await;
+        let (cluster, strikes) = &mut *nodes.lock().await;
+        let nodes = cluster.nodes();
+        let turn = *strikes % nodes.len();
+        let node = &mut nodes[turn];
         if *strikes % 2 == 0 {
             node.kill().await;
         } else {
@@ -174,8 +181,8 @@ impl Store {
                     .unwrap();
                 rows.map(Result::unwrap).collect()
             }
-            Kind::Node { url, .. } => {
-                let (_connection, channel) = open(url).await.unwrap();
+            Kind::Nodes { urls, .. } => {
+                let (_connection, channel) = open(urls).await.unwrap();
                 let grave = format!("{}.dead", queue());
                 let mut letters = Vec::new();
                 let take = || {
@@ -215,14 +222,22 @@ impl Drop for Store {
     }
 }
 
-async fn open(url: &str) -> lapin::Result<(Connection, Channel)> {
-    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+/// A connection to the first node that takes one.
+async fn open(urls: &[String]) -> lapin::Result<(Connection, Channel)> {
+    let mut connected = Err(lapin::ErrorKind::ChannelsLimitReached.into());
+    for url in urls {
+        connected = Connection::connect(url, ConnectionProperties::default()).await;
+        if connected.is_ok() {
+            break;
+        }
+    }
+    let connection = connected?;
     let channel = connection.create_channel().await?;
     Ok((connection, channel))
 }
 
-async fn declare_accounts(url: &str) {
-    let (_connection, channel) = open(url).await.unwrap();
+async fn declare_accounts(urls: &[String]) {
+    let (_connection, channel) = open(urls).await.unwrap();
     let mut quorum = FieldTable::default();
     quorum.insert(
         "x-queue-type".into(),
@@ -239,8 +254,8 @@ async fn declare_accounts(url: &str) {
 }
 
 /// Writes the ends that the broker tells of into the books, until it goes.
-async fn hear_from(url: &str, books: &Books) -> lapin::Result<()> {
-    let (_connection, channel) = open(url).await?;
+async fn hear_from(urls: &[String], books: &Books) -> lapin::Result<()> {
+    let (_connection, channel) = open(urls).await?;
     let options = BasicConsumeOptions::default();
     let consuming =
         channel.basic_consume(ACCOUNTS.into(), "".into(), options, FieldTable::default());

@@ -1,5 +1,7 @@
 //! [`Node`]: a private RabbitMQ that a test may kill, and the shared one that it may not.
 
+mod cluster;
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,6 +11,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+pub(crate) use self::cluster::Cluster;
 
 /// The node that `tests/run` starts for all tests. Each uses queue names of its own.
 pub(crate) fn shared_url() -> String {
@@ -54,6 +58,8 @@ pub(crate) struct Node {
     settings: String,
     /// A port that the settings open beside the plain one. A node opens it a moment later.
     also: Option<u16>,
+    /// The port of the port mapper that it shares with others. None: it has one of its own.
+    mapper: Option<u16>,
     broker: Option<Child>,
 }
 
@@ -97,6 +103,7 @@ impl Node {
             port: three_free_ports(),
             settings: settings.to_owned(),
             also: None,
+            mapper: None,
             broker: None,
         }
     }
@@ -126,6 +133,10 @@ impl Node {
     /// Starts it again, on the same data.
     pub(crate) async fn restart(&mut self) {
         self.launch().await;
+        self.answers().await;
+    }
+
+    async fn answers(&self) {
         until("the node takes connections", || greets(self.port)).await;
         if let Some(port) = self.also {
             let listens = || TcpStream::connect(("127.0.0.1", port)).is_ok();
@@ -147,6 +158,11 @@ impl Node {
             .arg(self.port.to_string())
             .arg(settings)
             .stdin(Stdio::null());
+        if let Some(mapper) = self.mapper {
+            command
+                .env("SCUTWORK_RABBITMQ_EPMD", mapper.to_string())
+                .env("SCUTWORK_RABBITMQ_ERL_ARGS", cluster::DEAD_LETTERS_AGAIN);
+        }
         self.broker = Some(command.spawn().unwrap());
     }
 }
