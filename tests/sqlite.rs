@@ -1,18 +1,24 @@
 //! What only the embedded queue can do or get wrong.
 
+mod disk;
 mod files;
+mod kills;
+mod power;
+mod process;
 mod processes;
+mod volume;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use scutwork::broker::sqlite::{Sqlite, SqliteOptions};
 use scutwork::broker::{Broker, BrokerError, Consumer, Delivery, Message, SettleError};
 use scutwork::name::QueueName;
-use scutwork::settlement::{Reply, ReplyKind, Settlement};
+use scutwork::settlement::{DeadLetter, Reply, ReplyKind, Settlement};
 
 use crate::broker_contract::{Subject, announce, printed};
 
@@ -82,85 +88,61 @@ fn done(body: String) -> Settlement {
     }
 }
 
+fn dead() -> Settlement {
+    let error = "no";
+    Settlement::Dead {
+        letter: DeadLetter {
+            reason: "rejected".into(),
+            code: None,
+            error: error.into(),
+            attempts: 1,
+            plugin: None,
+            digest: None,
+            worker: "w1".into(),
+            at: UNIX_EPOCH,
+        },
+        reply: Reply {
+            kind: ReplyKind::Dead,
+            task: String::new(),
+            attempt: 1,
+            content_type: None,
+            body: error.into(),
+        },
+    }
+}
+
+/// Does all that is left on the queue, however it is held or delayed, and gives the ids.
+async fn drain(broker: &Sqlite) -> BTreeSet<String> {
+    let mut consumer = broker.consume(&tasks(), 1000).await.unwrap();
+    let mut left = BTreeSet::new();
+    loop {
+        let depth = broker.depth(&tasks()).await.unwrap().unwrap();
+        if depth.ready + depth.running.unwrap() + depth.delayed == 0 {
+            consumer.stop().await;
+            return left;
+        }
+        let deliveries = take(&mut consumer, 1000).await;
+        left.extend(deliveries.iter().map(id));
+        finish(deliveries).await;
+    }
+}
+
+/// Says of each delivery that it is done.
+async fn finish(deliveries: Vec<Delivery>) {
+    let settled = deliveries
+        .into_iter()
+        .map(|delivery| delivery.settle(done(String::new())));
+    for settled in futures_util::future::join_all(settled).await {
+        settled.unwrap();
+    }
+}
+
 async fn take(consumer: &mut Box<dyn Consumer>, limit: usize) -> Vec<Delivery> {
     let mut into = Vec::new();
     tokio::time::timeout(PATIENCE, consumer.next(&mut into, limit))
         .await
         .expect("deliveries come");
     into
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_thousand_tasks_go_through_with_full_durability() {
-    const COUNT: usize = 50_000;
-    let folder = tempfile::tempdir().unwrap();
-    let broker = open(&folder.path().join("queue.db")).unwrap();
-    let started = Instant::now();
-    for batch in 0..COUNT / 500 {
-        let messages = (0..500)
-            .map(|number| identified(format!("{batch}-{number}")))
-            .collect();
-        broker.publish(&tasks(), messages, None).await.unwrap();
-    }
-    let published = started.elapsed();
-    let mut consumer = broker.consume(&tasks(), 2000).await.unwrap();
-    let mut seen = 0;
-    let mut settling = tokio::task::JoinSet::new();
-    while seen < COUNT {
-        let deliveries = take(&mut consumer, 500).await;
-        seen += deliveries.len();
-        settling.spawn(async move {
-            let settled = deliveries
-                .into_iter()
-                .map(|delivery| delivery.settle(done(String::new())));
-            for settled in futures_util::future::join_all(settled).await {
-                settled.unwrap();
-            }
-        });
-    }
-    settling.join_all().await;
-    let whole = started.elapsed();
-    let depth = broker.depth(&tasks()).await.unwrap().unwrap();
-    assert_eq!((depth.ready, depth.running, depth.delayed), (0, Some(0), 0));
-    let rate = |time: Duration| (COUNT as f64 / time.as_secs_f64()) as u64;
-    eprintln!(
-        "published {}/s, claimed and done {}/s, all {}/s",
-        rate(published),
-        rate(whole - published),
-        rate(whole)
-    );
-}
-
-#[tokio::test]
-async fn the_file_does_not_grow_with_the_tasks_that_went_through() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("queue.db");
-    let broker = open(&path).unwrap();
-    let mut consumer = broker.consume(&tasks(), 100).await.unwrap();
-    let mut sizes = Vec::new();
-    for _ in 0..20 {
-        let big = |_| Message {
-            body: vec![7; 64 << 10].into(),
-            ..Message::default()
-        };
-        broker
-            .publish(&tasks(), (0..100).map(big).collect(), None)
-            .await
-            .unwrap();
-        let mut seen = 0;
-        while seen < 100 {
-            let deliveries = take(&mut consumer, 100).await;
-            seen += deliveries.len();
-            let settled = deliveries
-                .into_iter()
-                .map(|delivery| delivery.settle(done(String::new())));
-            for settled in futures_util::future::join_all(settled).await {
-                settled.unwrap();
-            }
-        }
-        sizes.push(std::fs::metadata(&path).unwrap().len());
-    }
-    assert!(sizes[19] <= 3 * (100 * (64 << 10)), "{sizes:?}");
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
 use scutwork::broker::{Broker, BrokerError, Message};
 
+use super::disk::Disk;
 use super::{done, identified, open, take, tasks};
 
 /// The sentence with which a path is refused.
@@ -139,60 +139,25 @@ fn a_path_where_no_file_can_be_is_refused_with_the_reason() {
     );
 }
 
-/// A small disk of memory.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    fn mount(size: &str) -> Disk {
-        let disk = Disk(tempfile::tempdir().unwrap());
-        disk.run(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
-        disk
-    }
-
-    fn remount(&self, options: &str) {
-        self.run(&["-o", &format!("remount,{options}")]);
-    }
-
-    fn run(&self, arguments: &[&str]) {
-        let status = Command::new("mount")
-            .args(arguments)
-            .arg(self.0.path())
-            .status();
-        assert!(
-            status.is_ok_and(|status| status.success()),
-            "NOT RUN: mounting a disk needs root; run the tests as root or in a container"
-        );
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount")
-            .arg("--lazy")
-            .arg(self.0.path())
-            .status();
-    }
-}
-
 #[tokio::test]
 async fn a_read_only_disk_is_refused_with_the_reason() {
-    let disk = Disk::mount("4m");
-    let path = disk.0.path().join("queue.db");
+    let disk = Disk::of_memory("4m");
+    let path = disk.path().join("queue.db");
     let broker = open(&path).unwrap();
     broker.close().await;
     drop(broker);
     disk.remount("ro");
     let refused = refusal(&path);
     assert!(refused.contains("cannot be written"), "{refused}");
-    let refused = refusal(&disk.0.path().join("new.db"));
+    let refused = refusal(&disk.path().join("new.db"));
     assert!(refused.contains("cannot be written"), "{refused}");
 }
 
 #[tokio::test]
 async fn a_full_disk_is_reported_and_loses_nothing() {
     const BATCH: usize = 10;
-    let disk = Disk::mount("4m");
-    let path = disk.0.path().join("queue.db");
+    let disk = Disk::of_memory("4m");
+    let path = disk.path().join("queue.db");
     let broker = open(&path).unwrap();
     let mut confirmed = 0;
     let error = loop {
