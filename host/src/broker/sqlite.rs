@@ -9,6 +9,7 @@ mod dead_letters;
 mod desk;
 pub mod examination;
 mod fault;
+pub mod file_system;
 mod presence;
 mod reader;
 mod replies;
@@ -33,7 +34,7 @@ use self::reader::Reader;
 use self::replies::SqliteReplies;
 use self::writer::Writer;
 use super::{
-    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, NoticeSink, Part, Replies,
+    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, Notice, NoticeSink, Part, Replies,
 };
 use crate::name::QueueName;
 
@@ -90,6 +91,9 @@ impl Sqlite {
     /// it locked.
     pub fn open(options: SqliteOptions, notices: NoticeSink) -> Result<Sqlite, BrokerError> {
         let path = schema::resolve(&options.path)?;
+        if let Some(warning) = path.parent().and_then(file_system::warning) {
+            notices(Notice::Warning(warning));
+        }
         let connection = schema::open(&path, options.durability)?;
         let reader = schema::open_reader(&path)?;
         let presence = Presence::announce(&path).map_err(|error| {
