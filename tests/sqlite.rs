@@ -6,6 +6,7 @@ mod kills;
 mod power;
 mod process;
 mod processes;
+mod time;
 mod volume;
 
 use std::collections::BTreeSet;

@@ -4,6 +4,7 @@
 //! Everything under here, and nothing elsewhere, names the database. A file that is on a network
 //! share is not supported: its locks may not hold between machines.
 
+mod clock;
 mod consumer;
 mod dead_letters;
 mod desk;
@@ -94,7 +95,7 @@ impl Sqlite {
         if let Some(warning) = path.parent().and_then(file_system::warning) {
             notices(Notice::Warning(warning));
         }
-        let connection = schema::open(&path, options.durability)?;
+        let (connection, clock) = schema::open(&path, options.durability)?;
         let reader = schema::open_reader(&path)?;
         let presence = Presence::announce(&path).map_err(|error| {
             BrokerError::Refused(anyhow!(
@@ -104,6 +105,7 @@ impl Sqlite {
         })?;
         let (desk, thread) = Writer::start(
             connection,
+            clock,
             presence,
             path.clone(),
             options.reply_ttl,
@@ -112,7 +114,7 @@ impl Sqlite {
         .map_err(|error| BrokerError::Unavailable(anyhow!("no thread for the queue: {error}")))?;
         Ok(Sqlite {
             path,
-            reader: Reader::new(reader, desk.clone()),
+            reader: Reader::new(reader, clock, desk.clone()),
             desk,
             notices,
             thread: Mutex::new(Some(thread)),

@@ -1,14 +1,14 @@
 //! [`Reader`]: a second connection that answers questions beside the writer, and keeps it from nothing.
 
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use anyhow::anyhow;
 use rusqlite::Connection;
 
+use super::clock::Clock;
 use super::desk::Desk;
 use super::store::Store;
-use super::{fault, lock, row};
+use super::{fault, lock};
 use crate::broker::BrokerError;
 
 /// Reads the file. Cheap to clone; the clones share one connection.
@@ -16,13 +16,15 @@ use crate::broker::BrokerError;
 pub(super) struct Reader {
     /// None once closed.
     connection: Arc<Mutex<Option<Connection>>>,
+    clock: Clock,
     desk: Desk,
 }
 
 impl Reader {
-    pub(super) fn new(connection: Connection, desk: Desk) -> Self {
+    pub(super) fn new(connection: Connection, clock: Clock, desk: Desk) -> Self {
         Reader {
             connection: Arc::new(Mutex::new(Some(connection))),
+            clock,
             desk,
         }
     }
@@ -34,14 +36,14 @@ impl Reader {
         W: FnOnce(&Store<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let shared = Arc::clone(&self.connection);
+        let clock = self.clock;
         let read = move || {
             let mut connection = lock(&shared);
             let Some(connection) = connection.as_mut() else {
                 return Ok(None);
             };
             let transaction = connection.transaction()?;
-            let now = row::to_millis(SystemTime::now());
-            work(&Store::new(&transaction, "", now)).map(Some)
+            work(&Store::new(&transaction, "", clock.now())).map(Some)
         };
         match tokio::task::spawn_blocking(read).await {
             Ok(Ok(Some(value))) => Ok(value),

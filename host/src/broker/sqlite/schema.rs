@@ -10,6 +10,7 @@ use anyhow::anyhow;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use super::clock::Clock;
 use super::{Durability, fault};
 use crate::broker::BrokerError;
 
@@ -17,7 +18,11 @@ use crate::broker::BrokerError;
 const APPLICATION_ID: i32 = 0x7363_7574;
 
 /// Each entry leads from the version of its index to the next. A published entry is never edited.
-const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("pause.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema.sql"),
+    include_str!("pause.sql"),
+    include_str!("clock.sql"),
+];
 
 /// How long a connection tries for a lock that others hold before it says so.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -63,11 +68,14 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, BrokerError> {
     }
 }
 
-/// Opens the file for writing, making or migrating it first.
+/// Opens the file for writing, making or migrating it first, and reads its clock.
 ///
 /// # Errors
 /// `Refused` when the file is not a queue of ours or cannot be written; it is then as it was.
-pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, BrokerError> {
+pub(super) fn open(
+    path: &Path,
+    durability: Durability,
+) -> Result<(Connection, Clock), BrokerError> {
     let broken = |error: rusqlite::Error| fault::explain(path, &error);
     refuse_foreign(path)?;
     let mut connection = Connection::open_with_flags(path, flags()).map_err(broken)?;
@@ -83,7 +91,8 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, Br
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
         .map_err(broken)?;
     configure(&connection, durability).map_err(broken)?;
-    Ok(connection)
+    let clock = Clock::open(&mut connection).map_err(broken)?;
+    Ok((connection, clock))
 }
 
 /// Opens the file once more, for reading alone.
@@ -191,7 +200,9 @@ fn version(connection: &Connection) -> rusqlite::Result<usize> {
 
 /// Reads the first page of every table, so that a damaged file is found now and not by the first task.
 fn touch_tables(connection: &Connection) -> rusqlite::Result<()> {
-    for table in ["queue", "message", "waiting", "held", "dead", "reply"] {
+    for table in [
+        "queue", "message", "waiting", "held", "dead", "reply", "clock",
+    ] {
         connection
             .prepare(&format!("SELECT * FROM {table} LIMIT 1"))?
             .exists([])?;

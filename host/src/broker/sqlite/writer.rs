@@ -6,16 +6,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use super::clock::Clock;
 use super::desk::{Desk, Job, Kind, PLACES, Shared};
+use super::fault;
 use super::presence::Presence;
 use super::store::Store;
-use super::{fault, row};
 use crate::broker::{Notice, NoticeSink};
 
 /// How often the writer looks for processes that died, and for what else time brings.
@@ -30,6 +31,7 @@ const TRIES: u32 = 3;
 /// What the thread owns.
 pub(super) struct Writer {
     connection: Connection,
+    clock: Clock,
     presence: Presence,
     // Held for its thread, which calls back until it is dropped.
     _watcher: Option<notify::RecommendedWatcher>,
@@ -43,6 +45,7 @@ impl Writer {
     /// Starts the thread. It ends after [`Desk::close`], with the connection closed.
     pub(super) fn start(
         connection: Connection,
+        clock: Clock,
         presence: Presence,
         path: PathBuf,
         reply_ttl: Duration,
@@ -58,6 +61,7 @@ impl Writer {
         }
         let writer = Writer {
             connection,
+            clock,
             presence,
             _watcher: watcher.ok(),
             shared,
@@ -159,8 +163,7 @@ impl Writer {
         mut work: impl FnMut(&Store<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let transaction = self.connection.transaction_with_behavior(behavior)?;
-        let now = row::to_millis(SystemTime::now());
-        let store = Store::new(&transaction, self.presence.id(), now);
+        let store = Store::new(&transaction, self.presence.id(), self.clock.now());
         let value = work(&store)?;
         let has_news = store.has_news();
         transaction.commit()?;
@@ -183,7 +186,7 @@ impl Writer {
             let pruned = self.transaction(TransactionBehavior::Immediate, |store| {
                 store.prune_replies(age)
             });
-            if let Err(error) = pruned {
+            if let Err(error) = pruned.and_then(|()| self.clock.note(&self.connection)) {
                 tracing::debug!(%error, "old replies stay for another minute");
             }
         }
