@@ -3,6 +3,7 @@
 mod disk;
 mod files;
 mod kills;
+mod places;
 mod power;
 mod process;
 mod processes;
@@ -233,7 +234,10 @@ async fn whoever_was_taken_for_dead_cannot_settle_what_another_has_now() {
     let stale = take(&mut consumer, 1).await.remove(0);
     // The sign of life goes, and the process does not.
     for entry in std::fs::read_dir(folder.path().join("queue.db-owners")).unwrap() {
-        std::fs::remove_file(entry.unwrap().path()).unwrap();
+        // Another file in its place: one that was only removed would be put back.
+        let path = entry.unwrap().path();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::File::create(path).unwrap();
     }
     let heir = open(&path).unwrap();
     let mut other = heir.consume(&tasks(), 1).await.unwrap();

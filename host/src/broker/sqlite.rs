@@ -11,6 +11,7 @@ mod desk;
 pub mod examination;
 mod fault;
 pub mod file_system;
+mod identity;
 mod presence;
 mod reader;
 mod replies;
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 use self::consumer::SqliteConsumer;
 use self::dead_letters::SqliteDeadLetters;
 use self::desk::Desk;
+use self::identity::Identity;
 use self::presence::Presence;
 use self::reader::Reader;
 use self::replies::SqliteReplies;
@@ -97,6 +99,8 @@ impl Sqlite {
         }
         let (connection, clock) = schema::open(&path, options.durability)?;
         let reader = schema::open_reader(&path)?;
+        let identity = Identity::of(&path)
+            .map_err(|_| fault::explain(&path, &rusqlite::Error::InvalidPath(path.clone())))?;
         let presence = Presence::announce(&path).map_err(|error| {
             BrokerError::Refused(anyhow!(
                 "directory {}-owners cannot be written: {error}; it must lie beside the queue",
@@ -106,6 +110,7 @@ impl Sqlite {
         let (desk, thread) = Writer::start(
             connection,
             clock,
+            identity,
             presence,
             path.clone(),
             options.reply_ttl,

@@ -10,6 +10,11 @@ use crate::broker::BrokerError;
 /// Turns an error of the database into the broker's: what a retry may cure is `Unavailable`.
 pub(super) fn explain(path: &Path, error: &Error) -> BrokerError {
     let path = path.display();
+    if matches!(error, Error::InvalidPath(_)) {
+        return BrokerError::Unavailable(anyhow!(
+            "{path} was removed, moved or replaced while it was in use; put it back, or restart what uses it"
+        ));
+    }
     let code = error.sqlite_error_code();
     match code {
         Some(ErrorCode::DiskFull) => BrokerError::Unavailable(anyhow!(

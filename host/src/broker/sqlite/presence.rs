@@ -60,6 +60,24 @@ impl Presence {
         }
     }
 
+    /// Puts this process on the list again if somebody took its file away: others would go on taking it
+    /// for dead, and each task that it claims for one of a worker that crashed.
+    pub(super) fn renew(&mut self) -> io::Result<()> {
+        if self.path.exists() {
+            return Ok(());
+        }
+        if !self.directory.exists() {
+            std::fs::create_dir(&self.directory)?;
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&self.path)?;
+        file.try_lock()?;
+        self.file = file;
+        Ok(())
+    }
+
     /// Never used by another process, before or after.
     pub(super) fn id(&self) -> &str {
         &self.id

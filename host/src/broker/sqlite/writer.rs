@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 use super::clock::Clock;
 use super::desk::{Desk, Job, Kind, PLACES, Shared};
 use super::fault;
+use super::identity::Identity;
 use super::presence::Presence;
 use super::store::Store;
 use crate::broker::{Notice, NoticeSink};
@@ -32,6 +33,7 @@ const TRIES: u32 = 3;
 pub(super) struct Writer {
     connection: Connection,
     clock: Clock,
+    identity: Identity,
     presence: Presence,
     // Held for its thread, which calls back until it is dropped.
     _watcher: Option<notify::RecommendedWatcher>,
@@ -39,6 +41,8 @@ pub(super) struct Writer {
     notices: NoticeSink,
     reply_ttl: Duration,
     ticks: u32,
+    /// The last look after the queue failed, and was told of.
+    is_failing: bool,
 }
 
 impl Writer {
@@ -46,6 +50,7 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         clock: Clock,
+        identity: Identity,
         presence: Presence,
         path: PathBuf,
         reply_ttl: Duration,
@@ -62,12 +67,14 @@ impl Writer {
         let writer = Writer {
             connection,
             clock,
+            identity,
             presence,
             _watcher: watcher.ok(),
             shared,
             notices,
             reply_ttl,
             ticks: 0,
+            is_failing: false,
         };
         // The thread waits for jobs and for time alone; nothing else ever runs on it.
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -162,11 +169,14 @@ impl Writer {
         behavior: TransactionBehavior,
         mut work: impl FnMut(&Store<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
+        self.identity.check()?;
         let transaction = self.connection.transaction_with_behavior(behavior)?;
         let store = Store::new(&transaction, self.presence.id(), self.clock.now());
         let value = work(&store)?;
         let has_news = store.has_news();
         transaction.commit()?;
+        // Once more, so that nothing is confirmed that went with the file meanwhile.
+        self.identity.check()?;
         if has_news {
             self.shared.wake();
             if let Err(error) = self.presence.ring() {
@@ -178,8 +188,14 @@ impl Writer {
 
     /// What time brings: strays, processes that died, replies that nobody fetched.
     fn tend(&mut self) {
-        if let Err(error) = self.return_strays().and_then(|()| self.recover_departed()) {
-            tracing::warn!(error = %fault::explain(&self.shared.path, &error), "looking after the queue failed");
+        let tended = self.return_strays().and_then(|()| self.recover_departed());
+        match tended {
+            Ok(()) => self.is_failing = false,
+            Err(_) if self.is_failing => {}
+            Err(error) => {
+                self.is_failing = true;
+                tracing::warn!(error = %fault::explain(&self.shared.path, &error), "looking after the queue failed");
+            }
         }
         if self.ticks.is_multiple_of(PRUNE_EVERY) {
             let age = i64::try_from(self.reply_ttl.as_millis()).unwrap_or(i64::MAX);
@@ -212,6 +228,9 @@ impl Writer {
     /// Gives back what processes held that live no longer.
     fn recover_departed(&mut self) -> rusqlite::Result<()> {
         let owners = self.transaction(TransactionBehavior::Deferred, |store| store.owners())?;
+        if let Err(error) = self.presence.renew() {
+            tracing::debug!(%error, "others take this process for dead");
+        }
         let departed = match self.presence.departed(owners) {
             Ok(departed) => departed,
             Err(error) => {
