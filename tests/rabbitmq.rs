@@ -1,6 +1,7 @@
 //! What only RabbitMQ can do or get wrong.
 
 mod dead_letters;
+mod delays;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
