@@ -1,11 +1,17 @@
 //! What only RabbitMQ can do or get wrong.
 
+mod alarms;
+mod arguments;
 mod connections;
 mod dead_letters;
 mod flow;
+mod long_tasks;
 mod messages;
+mod network;
+mod rights;
 mod topology;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -96,9 +102,39 @@ fn options(url: &str) -> RabbitMqOptions {
 }
 
 async fn connect(url: &str) -> RabbitMq {
-    RabbitMq::connect(options(url), Notices::default().sink())
+    connect_and_hear(url, &Notices::default()).await
+}
+
+async fn connect_and_hear(url: &str, notices: &Notices) -> RabbitMq {
+    RabbitMq::connect(options(url), notices.sink())
         .await
         .unwrap()
+}
+
+/// Settles what comes until all of these are done, and sees that nothing is left.
+async fn finish(
+    broker: &RabbitMq,
+    mut consumer: Box<dyn Consumer>,
+    queue: &QueueName,
+    bodies: &[&str],
+) {
+    let mut owed: BTreeSet<&[u8]> = bodies.iter().map(|body| body.as_bytes()).collect();
+    while !owed.is_empty() {
+        let delivery = next(&mut consumer).await;
+        let body = delivery.message.body.clone();
+        if delivery.settle(done()).await.is_ok() {
+            assert!(owed.remove(&body[..]), "{body:?} was not owed");
+        }
+    }
+    consumer.stop().await;
+    drop(consumer);
+    let depth = broker.depth(queue).await.unwrap().unwrap();
+    assert_eq!((depth.ready, depth.delayed, depth.dead), (0, 0, 0));
+}
+
+async fn fill(broker: &RabbitMq, queue: &QueueName, bodies: &[&str]) {
+    let messages = bodies.iter().map(|body| message(*body)).collect();
+    broker.publish(queue, messages, None).await.unwrap();
 }
 
 async fn refusal(options: RabbitMqOptions) -> BrokerError {

@@ -109,7 +109,7 @@ async fn nothing_is_lost_when_the_broker_restarts_or_is_killed() {
     broker.publish(&queue, sent, None).await.unwrap();
     let stale = next(&mut consumer).await;
     node.kill().await;
-    let lost = |notice: &Notice| matches!(notice, Notice::Disconnected(_));
+    let lost = |notice: &Notice| matches!(notice, Notice::Disconnected(..));
     notices.wait_for(lost).await;
     assert!(!stale.hold.is_live());
     assert!(matches!(stale.settle(done()).await, Err(SettleError::Lost)));
@@ -151,8 +151,7 @@ async fn a_deleted_queue_is_made_again_with_its_delays() {
         .queue_delete(name, QueueDeleteOptions::default())
         .await
         .unwrap();
-    let told =
-        |notice: &Notice| matches!(notice, Notice::Disconnected(text) if text.contains("deleted"));
+    let told = |notice: &Notice| matches!(notice, Notice::Disconnected(_, text) if text.contains("deleted"));
     notices.wait_for(told).await;
     broker
         .publish(&queue, vec![message("early")], None)

@@ -52,6 +52,8 @@ pub(crate) struct Node {
     directory: TempDir,
     port: u16,
     settings: String,
+    /// Where another version is installed; none: this machine's own.
+    root: Option<String>,
     /// A port that the settings open beside the plain one. A node opens it a moment later.
     also: Option<u16>,
     broker: Option<Child>,
@@ -66,6 +68,17 @@ impl Node {
     /// The same, with more lines for rabbitmq.conf.
     pub(crate) async fn start_with(settings: &str) -> Node {
         let mut node = Node::new(settings);
+        node.restart().await;
+        node
+    }
+
+    /// Starts one of version 4.
+    pub(crate) async fn start_4() -> Node {
+        let variable = "SCUTWORK_TEST_RABBITMQ_4";
+        let root = std::env::var(variable)
+            .unwrap_or_else(|_| panic!("NOT RUN: {variable} names no folder; use tests/run"));
+        let mut node = Node::new("");
+        node.root = Some(root);
         node.restart().await;
         node
     }
@@ -96,6 +109,7 @@ impl Node {
             directory: TempDir::new().unwrap(),
             port: three_free_ports(),
             settings: settings.to_owned(),
+            root: None,
             also: None,
             broker: None,
         }
@@ -123,6 +137,23 @@ impl Node {
         }
     }
 
+    /// Runs `rabbitmqctl` on it.
+    pub(crate) fn control(&self, arguments: &[&str]) -> String {
+        let ran = Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl")
+            .arg("--node")
+            .arg(format!("scutwork-{}@localhost", self.port))
+            .args(arguments)
+            .env("HOME", self.directory.path())
+            .env("ERL_EPMD_PORT", (self.port + 1).to_string())
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{arguments:?}: {said}{complaint}");
+        said
+    }
+
     /// Starts it again, on the same data.
     pub(crate) async fn restart(&mut self) {
         self.launch().await;
@@ -147,6 +178,9 @@ impl Node {
             .arg(self.port.to_string())
             .arg(settings)
             .stdin(Stdio::null());
+        if let Some(root) = &self.root {
+            command.env("SCUTWORK_RABBITMQ_ROOT", root);
+        }
         self.broker = Some(command.spawn().unwrap());
     }
 }
