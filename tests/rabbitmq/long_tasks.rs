@@ -3,7 +3,8 @@
 use scutwork::broker::{Broker, Notice, SettleError};
 
 use super::{Notices, connect_and_hear, done, fill, finish, next, queue};
-use crate::support::rabbitmq::Node;
+use crate::support::program::Place;
+use crate::support::rabbitmq::{Node, shared_url};
 
 /// Makes consumer timeouts as short as a test wants them: two seconds, looked at all the time. Channels
 /// that are open already keep theirs.
@@ -52,4 +53,25 @@ async fn what_outlasts_the_consumer_timeout_comes_again_and_the_log_names_limit_
 #[tokio::test(flavor = "multi_thread")]
 async fn what_outlasts_the_consumer_timeout_of_version_4_comes_again_too() {
     outlast(Node::start_4().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_warns_of_plugins_that_may_outlast_the_consumer_timeout_when_they_come() {
+    let place = Place::new();
+    place.file("scutwork.toml", "[rabbitmq]\nconsumer_timeout = \"10m\"\n");
+    place.plugin("flaky", "[limits]\ntimeout = \"11m\"\n");
+    let mut worker = place.start(&[
+        "worker",
+        "--broker",
+        &shared_url(),
+        "--queue",
+        queue("warned").as_str(),
+    ]);
+    let warning = worker.wait_for("RabbitMQ takes back what is unsettled after 10m");
+    assert!(warning.contains("`flaky` may run for 11m"), "{warning}");
+    worker.wait_for("taking tasks from queue");
+    place.plugin("echo", "[limits]\ntimeout = \"1h\"\n");
+    let warning = worker.wait_for("RabbitMQ takes back what is unsettled after 10m");
+    assert!(warning.contains("`echo` may run for 1h"), "{warning}");
+    assert!(warning.contains("raise consumer_timeout"), "{warning}");
 }
