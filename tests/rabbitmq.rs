@@ -8,6 +8,7 @@ mod flow;
 mod long_tasks;
 mod messages;
 mod network;
+mod policy;
 mod readiness;
 mod rights;
 mod topology;
