@@ -1,6 +1,7 @@
 //! What tests share: folders, nodes, built plugins, and waiting for events.
 
 pub(crate) mod both_brokers;
+pub(crate) mod network;
 pub(crate) mod program;
 pub(crate) mod rabbitmq;
 pub(crate) mod rust_code;

@@ -270,12 +270,12 @@ pub enum Part {
 /// What a broker has to say between deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// Taking messages, at the start or again.
-    Connected,
+    /// Taking messages from a queue, at the start or again.
+    Connected(QueueName),
     /// Not taking messages, because the queue was paused; [`Notice::Connected`] tells of its end.
     Paused(QueueName),
-    /// Not taking messages; the text says why and when it tries again.
-    Disconnected(String),
+    /// Not taking messages from a queue; the text says why and when it tries again.
+    Disconnected(QueueName, String),
     /// The broker holds publishing back: a memory or disk alarm.
     Blocked(String),
     /// Publishing goes on.

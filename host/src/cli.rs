@@ -4,9 +4,11 @@ mod dead;
 mod demo;
 mod doctor;
 mod log;
+mod long_plugins;
 mod output;
 mod plugin;
 mod queue;
+mod readiness;
 mod run;
 mod signals;
 mod submit;
@@ -127,6 +129,9 @@ struct WorkerArgs {
     /// How long running tasks have once the worker is stopping [default: 25s]
     #[arg(long, value_name = "TIME", env = "SCUTWORK_GRACE", value_parser = units::parse_duration)]
     grace: Option<Duration>,
+    /// A file that is there for as long as the worker takes tasks from all its queues
+    #[arg(long, value_name = "FILE", env = "SCUTWORK_READY_FILE")]
+    ready_file: Option<PathBuf>,
 }
 
 /// How a command ends. The numbers are those of sysexits.h where it has one.
@@ -238,6 +243,7 @@ fn flags(global: &Global, worker: Option<&WorkerArgs>) -> Flags {
         slots: worker.and_then(|args| args.slots),
         prefetch: worker.and_then(|args| args.prefetch),
         grace: worker.and_then(|args| args.grace),
+        ready_file: worker.and_then(|args| args.ready_file.clone()),
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Config {
     pub threads: NonZeroUsize,
     /// How long running tasks have once a worker is stopping.
     pub grace: Duration,
+    /// A file that is there while a worker takes tasks from all its queues.
+    pub ready_file: Option<PathBuf>,
     /// What a message must keep to.
     pub rules: TaskRules,
     /// How long tasks wait for a plugin that is not here.
@@ -79,6 +81,8 @@ pub struct Flags {
     pub prefetch: Option<u16>,
     /// `--grace`
     pub grace: Option<Duration>,
+    /// `--ready-file`
+    pub ready_file: Option<PathBuf>,
 }
 
 /// Why there is no [`Config`].
@@ -123,6 +127,7 @@ struct WorkerSection {
     threads: Option<NonZeroUsize>,
     #[serde(default, deserialize_with = "units::duration")]
     grace: Option<Duration>,
+    ready_file: Option<PathBuf>,
     default_plugin: Option<String>,
     #[serde(default, deserialize_with = "units::duration")]
     unknown_plugin_ttl: Option<Duration>,
@@ -159,6 +164,8 @@ struct RabbitMqSection {
     ca_file: Option<PathBuf>,
     #[serde(default, deserialize_with = "units::duration")]
     consumer_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "units::duration")]
+    heartbeat: Option<Duration>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -198,6 +205,7 @@ impl Config {
             prefetch,
             threads,
             grace,
+            ready_file,
             ..
         } = file.worker;
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -227,6 +235,7 @@ impl Config {
             prefetch,
             threads: threads.unwrap_or(cores),
             grace: flags.grace.or(grace).unwrap_or(Duration::from_secs(25)),
+            ready_file: flags.ready_file.or(ready_file),
             rules: TaskRules {
                 default_plugin: default_plugin(file.worker.default_plugin.as_deref())?,
                 max_payload: file.worker.max_payload.unwrap_or(64 << 20),
@@ -360,6 +369,7 @@ fn broker(
             None | Some(SettlementWord::Standard) => SettlementMode::Standard,
             Some(SettlementWord::Native) => SettlementMode::Native,
         },
+        heartbeat: rabbitmq.heartbeat,
         ..RabbitMqOptions::new(urls)
     };
     if let Some(consumer_timeout) = rabbitmq.consumer_timeout {

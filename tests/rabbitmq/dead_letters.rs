@@ -1,14 +1,19 @@
-//! Dead letters in a queue that somebody else made or filled.
+//! Dead letters that are looked at again and again, in a queue of ours or of somebody else.
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use futures_util::StreamExt;
+use lapin::options::{
+    BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use scutwork::broker::{Broker, Buried};
 use scutwork::name::QueueName;
 use scutwork::task::new_id;
+use tokio::time::timeout;
 
-use super::connect;
-use crate::support::rabbitmq::shared_url;
+use super::{PATIENCE, connect, dead, message, next, queue, stranger};
+use crate::support::rabbitmq::{shared_url, shared_url_of_4};
 
 /// Declares a queue's dead letters as RabbitMQ 4 would by default, and puts foreign messages there.
 async fn fill(queue: &QueueName, count: usize) {
@@ -77,5 +82,37 @@ async fn looking_oftener_than_a_delivery_limit_allows_loses_nothing() {
         bodies.sort_unstable();
         assert_eq!(bodies, ["0", "1", "2", "3", "4"]);
         assert!(letters.iter().all(|one| one.cause.is_none()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_may_be_looked_at_and_put_back_again_and_again() {
+    for url in [shared_url(), shared_url_of_4()] {
+        let broker = connect(&url).await;
+        let queue = queue("looked-at");
+        broker
+            .publish(&queue, vec![message("1")], None)
+            .await
+            .unwrap();
+        let mut consumer = broker.consume(&queue, 1).await.unwrap();
+        next(&mut consumer).await.settle(dead()).await.unwrap();
+        let (_connection, channel) = stranger(&url).await;
+        let grave = format!("{queue}.dead");
+        let options = BasicConsumeOptions::default();
+        let consuming = channel.basic_consume(
+            grave.as_str().into(),
+            "".into(),
+            options,
+            FieldTable::default(),
+        );
+        let mut letters = consuming.await.unwrap();
+        for _ in 0..30 {
+            let letter = timeout(PATIENCE, letters.next()).await.unwrap();
+            let put_back = BasicNackOptions {
+                requeue: true,
+                ..BasicNackOptions::default()
+            };
+            assert!(letter.unwrap().unwrap().nack(put_back).await.unwrap());
+        }
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Node {
     directory: TempDir,
     port: u16,
     settings: String,
+    /// Where another version is installed; none: this machine's own.
+    root: Option<String>,
     /// A port that the settings open beside the plain one. A node opens it a moment later.
     also: Option<u16>,
     /// The port of the port mapper that it shares with others. None: it has one of its own.
@@ -72,6 +74,17 @@ impl Node {
     /// The same, with more lines for rabbitmq.conf.
     pub(crate) async fn start_with(settings: &str) -> Node {
         let mut node = Node::new(settings);
+        node.restart().await;
+        node
+    }
+
+    /// Starts one of version 4.
+    pub(crate) async fn start_4() -> Node {
+        let variable = "SCUTWORK_TEST_RABBITMQ_4";
+        let root = std::env::var(variable)
+            .unwrap_or_else(|_| panic!("NOT RUN: {variable} names no folder; use tests/run"));
+        let mut node = Node::new("");
+        node.root = Some(root);
         node.restart().await;
         node
     }
@@ -102,6 +115,7 @@ impl Node {
             directory: TempDir::new().unwrap(),
             port: three_free_ports(),
             settings: settings.to_owned(),
+            root: None,
             also: None,
             mapper: None,
             broker: None,
@@ -128,6 +142,23 @@ impl Node {
             rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
             until("the node ends", || broker.try_wait().unwrap().is_some()).await;
         }
+    }
+
+    /// Runs `rabbitmqctl` on it.
+    pub(crate) fn control(&self, arguments: &[&str]) -> String {
+        let ran = Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl")
+            .arg("--node")
+            .arg(format!("scutwork-{}@localhost", self.port))
+            .args(arguments)
+            .env("HOME", self.directory.path())
+            .env("ERL_EPMD_PORT", (self.port + 1).to_string())
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{arguments:?}: {said}{complaint}");
+        said
     }
 
     /// Starts it again, on the same data.
@@ -162,6 +193,9 @@ impl Node {
             command
                 .env("SCUTWORK_RABBITMQ_EPMD", mapper.to_string())
                 .env("SCUTWORK_RABBITMQ_ERL_ARGS", cluster::DEAD_LETTERS_AGAIN);
+        }
+        if let Some(root) = &self.root {
+            command.env("SCUTWORK_RABBITMQ_ROOT", root);
         }
         self.broker = Some(command.spawn().unwrap());
     }

@@ -9,11 +9,13 @@ mod acks;
 mod address;
 mod connection;
 mod consumer;
+mod consumer_timeout;
 mod dead_letters;
 mod delay;
 pub mod examination;
 mod greeting;
 mod hold;
+mod line;
 mod message;
 mod outlet;
 mod pace;
@@ -74,6 +76,9 @@ pub struct RabbitMqOptions {
     pub settlement: SettlementMode,
     /// How long the broker lets a delivery be unsettled; it does not tell by itself.
     pub consumer_timeout: Duration,
+    /// How far apart heartbeats are, in whole seconds; goes before what the URLs say. A peer that is
+    /// silent for twice as long is gone.
+    pub heartbeat: Option<Duration>,
 }
 
 impl RabbitMqOptions {
@@ -87,6 +92,7 @@ impl RabbitMqOptions {
             connection_name: "scutwork".to_owned(),
             settlement: SettlementMode::default(),
             consumer_timeout: CONSUMER_TIMEOUT,
+            heartbeat: None,
         }
     }
 
@@ -103,7 +109,13 @@ impl RabbitMqOptions {
         let addresses: Vec<Address> = self
             .urls
             .iter()
-            .map(|url| Address::parse(url, user, password))
+            .map(|url| {
+                let address = Address::parse(url, user, password)?;
+                match self.heartbeat {
+                    Some(heartbeat) => address.with_heartbeat(heartbeat),
+                    None => Ok(address),
+                }
+            })
             .collect::<Result<_, _>>()?;
         if addresses.is_empty() {
             return Err(
@@ -143,6 +155,7 @@ pub struct RabbitMq {
     publisher: Arc<Publisher>,
     notices: NoticeSink,
     settlement: SettlementMode,
+    consumer_timeout: Duration,
     loops: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -170,6 +183,7 @@ impl RabbitMq {
             publisher: Arc::new(publisher),
             notices,
             settlement: options.settlement,
+            consumer_timeout: options.consumer_timeout,
             loops: Mutex::new(vec![publishing]),
         })
     }
@@ -212,6 +226,7 @@ impl Broker for RabbitMq {
             publisher: self.publisher.clone(),
             mode: self.settlement,
             notices: self.notices.clone(),
+            consumer_timeout: self.consumer_timeout,
         });
         let (consumer, consuming) =
             RabbitConsumer::start(self.connector.clone(), desk, prefetch).await?;
@@ -220,7 +235,9 @@ impl Broker for RabbitMq {
     }
 
     async fn replies(&self) -> Result<Box<dyn Replies>, BrokerError> {
-        Ok(Box::new(RabbitReplies::open(&self.connector).await?))
+        Ok(Box::new(
+            RabbitReplies::open(&self.connector, self.notices.clone()).await?,
+        ))
     }
 
     async fn depth(&self, queue: &QueueName) -> Result<Option<Depth>, BrokerError> {
@@ -300,7 +317,7 @@ async fn publish_all(
         let what = &what;
         async move {
             let properties = message::write(&message).map_err(BrokerError::Refused)?;
-            let sent = outlet.publish(to, properties, &message.body, Patience::Bounded);
+            let sent = outlet.publish(to, properties, &message.body, Patience::WhileBlocked);
             sent.await.map_err(|error| match error {
                 NotPublished::Trouble(trouble) => trouble.while_doing(what),
                 NotPublished::Unroutable(why) | NotPublished::Refused(why) => {

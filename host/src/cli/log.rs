@@ -108,11 +108,11 @@ impl Observer for LogObserver {
 /// Says what a broker has to say.
 pub(super) fn tell_notice(notice: &Notice) {
     match notice {
-        Notice::Connected => info!("taking tasks"),
+        Notice::Connected(queue) => info!("taking tasks from queue {queue}"),
         Notice::Paused(queue) => {
             info!("queue {queue} is paused: no task is taken from it until scutwork queue resume");
         }
-        Notice::Disconnected(why) => warn!("not taking tasks: {why}"),
+        Notice::Disconnected(queue, why) => warn!("not taking tasks from queue {queue}: {why}"),
         Notice::Blocked(why) => warn!("the broker holds publishing back: {why}"),
         Notice::Unblocked => info!("the broker takes messages again"),
         Notice::Warning(text) => warn!("{text}"),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::doctor::consumer_timeout;
 use super::log::LogObserver;
+use super::long_plugins::LongPlugins;
+use super::readiness::{Keeper, Readiness};
 use super::signals::Signals;
 use super::{Exit, Stopped, connect, output};
 use crate::broker::{Broker, NoticeSink};
-use crate::config::{BrokerConfig, Config};
+use crate::config::Config;
 use crate::event::{Event, Observer, Observers};
 use crate::plugin::Registry;
 use crate::plugin::registry::RegistrySettings;
@@ -42,23 +43,28 @@ pub(super) struct Rig {
     watch: Watch,
     sandbox: Arc<Sandbox>,
     observers: Observers,
+    keeper: Keeper,
 }
 
 impl Rig {
     /// Loads the plugins, watches their directory, and opens the broker. No task is taken yet.
     pub(super) async fn build(
         config: &Config,
-        observers: Vec<Box<dyn Observer>>,
+        mut observers: Vec<Box<dyn Observer>>,
     ) -> Result<Rig, Stopped> {
+        let (readiness, keeper) = Readiness::new(&config.queues, config.ready_file.clone())?;
+        let long_plugins = LongPlugins::new(&config.broker);
+        observers.push(Box::new(readiness));
+        observers.push(Box::new(long_plugins.clone()));
         let observers = Observers::new(observers);
         let sandbox = Arc::new(sandbox(config, config.slots.get())?);
         let registry = registry(config, &sandbox, &observers)?;
-        warn_of_long_plugins(config, &registry);
         let watch = registry.watch()?;
         let heard = observers.clone();
         let notices: NoticeSink = Arc::new(move |notice| heard.tell(&Event::Broker(&notice)));
         let broker = connect(&config.broker, notices).await?;
         let registry = Arc::new(registry);
+        long_plugins.watch(&registry);
         Ok(Rig {
             broker,
             worker: settings(config),
@@ -66,6 +72,7 @@ impl Rig {
             watch,
             sandbox,
             observers,
+            keeper,
         })
     }
 
@@ -78,21 +85,15 @@ impl Rig {
             watch,
             sandbox,
             observers,
+            keeper,
         } = self;
         let worker = Worker::new(worker, broker, registry, sandbox, observers, stop);
-        let ended = worker.run().await;
+        let ended = tokio::select! {
+            ended = worker.run() => ended,
+            never = keeper.keep() => match never {},
+        };
         watch.stop().await;
         Ok(ended?)
-    }
-}
-
-/// Says which plugins may run for longer than the broker waits.
-fn warn_of_long_plugins(config: &Config, registry: &Registry) {
-    if let BrokerConfig::RabbitMq(options) = &config.broker
-        && let Some((finding, fix)) =
-            consumer_timeout::exceeded(options.consumer_timeout, &registry.list())
-    {
-        tracing::warn!("{finding}; {fix}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`Address`]: one broker's URL, checked and normalised; it is shown without its password.
 
 use std::fmt;
+use std::time::Duration;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
 
@@ -58,6 +59,17 @@ impl Address {
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         Ok(Address(uri))
+    }
+
+    /// The same with heartbeats this far apart, whatever the URL says. The broker may want them closer
+    /// together, and then has them.
+    pub(super) fn with_heartbeat(mut self, heartbeat: Duration) -> Result<Self, String> {
+        let seconds = u16::try_from(heartbeat.as_secs())
+            .ok()
+            .filter(|seconds| *seconds > 0 && heartbeat.subsec_nanos() == 0)
+            .ok_or("a heartbeat is whole seconds, from 1s to 18h; set rabbitmq.heartbeat so")?;
+        self.0.query.heartbeat = Some(seconds);
+        Ok(self)
     }
 
     pub(super) fn user(&self) -> &str {
@@ -139,6 +151,21 @@ mod tests {
         let address = parse("amqps://u:p@[::1]:5999/").unwrap();
         assert_eq!(address.uri().authority.host, "::1");
         assert_eq!(address.to_string(), "amqps://u@[::1]:5999");
+    }
+
+    #[test]
+    fn a_heartbeat_is_the_settings_or_the_urls_or_the_default_and_whole_seconds() {
+        let seconds = |address: &Address| address.uri().query.heartbeat;
+        let plain = parse("amqp://h").unwrap();
+        assert_eq!(seconds(&plain), Some(HEARTBEAT));
+        let told = parse("amqp://h?heartbeat=7").unwrap();
+        assert_eq!(seconds(&told), Some(7));
+        let set = told.with_heartbeat(Duration::from_secs(3)).unwrap();
+        assert_eq!(seconds(&set), Some(3));
+        for wrong in [0, 1500, 70_000_000] {
+            let error = set.clone().with_heartbeat(Duration::from_millis(wrong));
+            assert!(error.unwrap_err().contains("whole seconds"));
+        }
     }
 
     #[test]

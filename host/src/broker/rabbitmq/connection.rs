@@ -256,6 +256,18 @@ impl From<lapin::Error> for Trouble {
 }
 
 impl Trouble {
+    /// The same, with the right that is missing, where one is: the broker says so without its name
+    /// before version 4.
+    pub(super) fn lacking(mut self, right: &str, name: &str) -> Self {
+        if self.code == Some(403) {
+            self.text = format!(
+                "the user may not {right} `{name}` ({}); scutwork doctor says what to grant",
+                self.text
+            );
+        }
+        self
+    }
+
     /// The same, with what was being done; `Refused` where trying again does not help.
     pub(super) fn while_doing(self, what: &str) -> BrokerError {
         let told = anyhow!("{what}: {}", self.text);

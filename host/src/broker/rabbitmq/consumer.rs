@@ -7,28 +7,31 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
-use lapin::{Channel, Consumer as Stream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::SettlementMode;
-use super::acks::{self, Ack, Acks};
-use super::connection::{Connector, Events, Link, Trouble, answer, over};
+use super::acks::Acks;
+use super::connection::{Connector, Events, Link, Trouble, over};
 use super::hold::{Desk, RabbitHold};
+use super::line::{self, Ledger, Line};
 use super::message;
 use super::pace::Pace;
 use super::pause::{self, Seen};
 use super::stop::{Stop, Switch, switch};
 use super::topology;
+use super::{SettlementMode, consumer_timeout};
 use crate::broker::{BrokerError, Consumer, Delivery, Notice};
 use crate::settlement::Settlement;
 use crate::units::show_duration;
 
 /// How long giving back what was not handed out may take; then the broker does it by itself.
 const GIVE_BACK: Duration = Duration::from_secs(10);
+
+/// How long nothing may come, while nothing is held, before the subscription is made anew. A queue that
+/// is deleted and made again at once can leave one behind that nothing comes by, and the broker does not
+/// tell: it cancels those alone whose queue it still finds gone when it looks.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// One queue's deliveries.
 pub(super) struct RabbitConsumer {
@@ -47,13 +50,20 @@ struct Source {
 struct Generation {
     link: Link,
     events: Events,
-    channel: Channel,
     /// None while the queue is paused.
-    stream: Option<Stream>,
+    line: Option<(Line, Ledger)>,
     /// None: it cannot be seen whether the queue is paused.
     is_paused: Option<watch::Sender<bool>>,
-    acks: Acks,
-    settled: mpsc::UnboundedReceiver<Ack>,
+    /// Whether we may tie the queue to its delay queues.
+    ties_delays: bool,
+}
+
+/// What the lines of one connection are opened on.
+struct Ground<'a> {
+    link: &'a Link,
+    ties_delays: bool,
+    /// Where every line's ledger goes.
+    ledgers: mpsc::UnboundedSender<Ledger>,
 }
 
 /// Why a subscription, or the wait for one, came to its end in order.
@@ -61,6 +71,8 @@ enum Turn {
     Stopped,
     Paused,
     Resumed,
+    /// There is another line, and nothing comes by this one any more.
+    Renewed(Box<Line>),
 }
 
 /// How a generation ended.
@@ -145,30 +157,24 @@ impl Source {
         let (link, events) = self.connector.open("consuming").await?;
         let opened = async {
             topology::ensure_queue(&link, queue.as_str()).await?;
-            let channel = link.channel().await?;
-            answer(channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
             let is_paused = self.look_for_pause(&link).await;
-            let stream = match is_paused {
+            let line = match is_paused {
                 Some(true) => None,
-                Some(false) | None => Some(self.subscribe(&channel).await?),
+                Some(false) | None => Some(Line::open(&link, queue, self.prefetch).await?),
             };
-            Ok((channel, stream, is_paused.map(watch::Sender::new)))
+            Ok((line, is_paused.map(watch::Sender::new)))
         };
-        let (channel, stream, is_paused) = opened
+        let (line, is_paused) = opened
             .await
             .map_err(|trouble: Trouble| trouble.while_doing(&what))?;
-        if self.desk.mode == SettlementMode::Standard {
-            topology::reattach_delays(&link, queue).await;
-        }
-        let (acks, settled) = mpsc::unbounded_channel();
+        let ties_delays = self.desk.mode == SettlementMode::Standard
+            && topology::reattach_delays(&link, queue).await;
         Ok(Generation {
             link,
             events,
-            channel,
-            stream,
+            line,
             is_paused,
-            acks,
-            settled,
+            ties_delays,
         })
     }
 
@@ -187,16 +193,6 @@ impl Source {
         }
     }
 
-    async fn subscribe(&self, channel: &Channel) -> Result<Stream, Trouble> {
-        answer(channel.basic_consume(
-            self.desk.queue.as_str().into(),
-            "".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        ))
-        .await
-    }
-
     async fn supervise(
         self,
         first: Generation,
@@ -210,8 +206,8 @@ impl Source {
         loop {
             let why = match opened {
                 Ok(generation) => {
-                    (self.desk.notices)(match generation.stream {
-                        Some(_) => Notice::Connected,
+                    (self.desk.notices)(match generation.line {
+                        Some(_) => Notice::Connected(self.desk.queue.clone()),
                         None => Notice::Paused(self.desk.queue.clone()),
                     });
                     let since = Instant::now();
@@ -229,10 +225,10 @@ impl Source {
                 return;
             }
             let wait = pace.wait();
-            (self.desk.notices)(Notice::Disconnected(format!(
-                "{why}; trying again in {}",
-                show_duration(wait)
-            )));
+            (self.desk.notices)(Notice::Disconnected(
+                self.desk.queue.clone(),
+                format!("{why}; trying again in {}", show_duration(wait)),
+            ));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stopped.asked() => return,
@@ -253,12 +249,17 @@ impl Source {
         let Generation {
             link,
             mut events,
-            channel,
-            stream,
+            line,
             is_paused,
-            acks,
-            mut settled,
+            ties_delays,
         } = generation;
+        let (ledgers, kept) = mpsc::unbounded_channel();
+        let ground = Ground {
+            link: &link,
+            ties_delays,
+            ledgers,
+        };
+        let line = line.map(|opened| ground.lay(opened));
         let paused = is_paused.as_ref().map(watch::Sender::subscribe);
         let follow_pause = async {
             match &is_paused {
@@ -267,11 +268,11 @@ impl Source {
             }
         };
         let end = tokio::select! {
-            why = self.hand_out(&channel, stream, acks, deliveries, stopped, paused) => End::Lost(why),
-            () = follow_pause => End::Lost("the mark of a pause is not followed any more".to_owned()),
-            written = acks::write(&channel, &mut settled) => match written {
+            why = self.hand_out(ground, line, deliveries, stopped, paused) => End::Lost(why),
+            why = follow_pause => End::Lost(why),
+            written = line::keep(kept) => match written {
                 Ok(()) => End::Stopped,
-                Err(trouble) => End::Lost(trouble.text),
+                Err(trouble) => End::Lost(self.explain(trouble)),
             },
             why = over(&mut events, |_| {}) => End::Lost(why),
         };
@@ -282,12 +283,11 @@ impl Source {
     }
 
     /// Hands deliveries to the consumer, but none while the queue is paused, until it is stopped; then
-    /// waits without end while what was handed out is settled. Returns why the stream broke.
+    /// waits without end while what was handed out is settled. Returns why a line broke.
     async fn hand_out(
         &self,
-        channel: &Channel,
-        mut stream: Option<Stream>,
-        acks: Acks,
+        ground: Ground<'_>,
+        mut line: Option<Line>,
         deliveries: &mut Option<mpsc::Sender<Delivery>>,
         stopped: &mut Stop,
         paused: Option<watch::Receiver<bool>>,
@@ -297,9 +297,9 @@ impl Source {
         };
         let mut paused = Seen(paused);
         loop {
-            let turn = match stream.take() {
-                Some(stream) => {
-                    self.take(channel, stream, &acks, &sender, stopped, &mut paused)
+            let turn = match line.take() {
+                Some(line) => {
+                    self.take(&ground, line, &sender, stopped, &mut paused)
                         .await
                 }
                 None => Ok(tokio::select! {
@@ -312,61 +312,85 @@ impl Source {
                 Ok(Turn::Paused) => {
                     (self.desk.notices)(Notice::Paused(self.desk.queue.clone()));
                 }
-                Ok(Turn::Resumed) => match self.subscribe(channel).await {
+                Ok(Turn::Resumed) => match self.line(&ground).await {
                     Ok(resumed) => {
-                        stream = Some(resumed);
-                        (self.desk.notices)(Notice::Connected);
+                        line = Some(resumed);
+                        (self.desk.notices)(Notice::Connected(self.desk.queue.clone()));
                     }
-                    Err(trouble) => return trouble.text,
+                    Err(why) => return why,
                 },
+                Ok(Turn::Renewed(fresh)) => line = Some(*fresh),
                 Err(why) => return why,
             }
         }
         *deliveries = None;
-        drop((sender, acks));
+        drop((sender, ground));
         std::future::pending().await
     }
 
-    /// Takes from one subscription and ends it when asked to. What the broker had sent by then is
-    /// handed out too: to put it back would count as a crash.
+    /// Takes from one line and ends it when asked to. What the broker had sent by then is handed out too:
+    /// to put it back would count as a crash.
     ///
     /// # Errors
-    /// Why the stream broke.
+    /// Why the line broke.
     async fn take(
         &self,
-        channel: &Channel,
-        mut stream: Stream,
-        acks: &Acks,
+        ground: &Ground<'_>,
+        mut line: Line,
         sender: &mpsc::Sender<Delivery>,
         stopped: &mut Stop,
         paused: &mut Seen,
     ) -> Result<Turn, String> {
         let mut ending = None;
         loop {
-            let asked = tokio::select! {
+            let turn = tokio::select! {
                 biased;
                 () = stopped.asked(), if ending.is_none() => Turn::Stopped,
                 () = paused.becomes(true), if ending.is_none() => Turn::Paused,
-                next = stream.next() => match (next, ending.take()) {
+                next = line.stream.next() => match (next, ending.take()) {
                     (Some(Ok(delivered)), still_ending) => {
-                        let delivery = self.delivery(delivered, acks);
+                        let delivery = self.delivery(delivered, &line.acks);
                         // Whoever closes the other end has asked us to stop.
                         let _ = sender.send(delivery).await;
                         ending = still_ending;
                         continue;
                     }
-                    (Some(Err(error)), _) => return Err(Trouble::from(error).text),
+                    (Some(Err(error)), _) => return Err(self.explain(error.into())),
                     (None, Some(turn)) => return Ok(turn),
                     (None, None) => return Err(format!(
-                        "the broker ended the subscription to queue `{}`; was it deleted?",
+                        "the broker ended the subscription to queue `{}`; it was deleted, or a task was unsettled for too long",
                         self.desk.queue
                     )),
                 },
+                () = tokio::time::sleep(SILENCE), if ending.is_none() => {
+                    // What is held may be what keeps the broker from sending more.
+                    if !line.is_idle() {
+                        continue;
+                    }
+                    // Before the old one ends: a queue may go away with its last subscription.
+                    Turn::Renewed(Box::new(self.line(ground).await?))
+                }
             };
-            let cancelled = channel.basic_cancel(stream.tag(), BasicCancelOptions::default());
-            answer(cancelled).await.map_err(|trouble| trouble.text)?;
-            ending = Some(asked);
+            line.cancel()
+                .await
+                .map_err(|trouble| self.explain(trouble))?;
+            ending = Some(turn);
         }
+    }
+
+    /// Opens another line, to a queue that may have been made anew.
+    async fn line(&self, ground: &Ground<'_>) -> Result<Line, String> {
+        let Desk { queue, .. } = &*self.desk;
+        let opened = Line::open(ground.link, queue, self.prefetch).await;
+        let line = ground.lay(opened.map_err(|trouble| self.explain(trouble))?);
+        if ground.ties_delays {
+            topology::reattach_delays(ground.link, queue).await;
+        }
+        Ok(line)
+    }
+
+    fn explain(&self, trouble: Trouble) -> String {
+        consumer_timeout::explain(&trouble, self.desk.consumer_timeout).unwrap_or(trouble.text)
     }
 
     fn delivery(&self, delivered: lapin::message::Delivery, acks: &Acks) -> Delivery {
@@ -381,5 +405,14 @@ impl Source {
                 original,
             }),
         }
+    }
+}
+
+impl Ground<'_> {
+    /// Has the line's ledger kept.
+    fn lay(&self, (line, ledger): (Line, Ledger)) -> Line {
+        // Whoever keeps them ends no sooner than the connection.
+        let _ = self.ledgers.send(ledger);
+        line
     }
 }

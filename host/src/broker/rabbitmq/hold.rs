@@ -30,12 +30,19 @@ const TRIES: u32 = 8;
 /// ten are left to connections that break.
 const RETURNS: u32 = 10;
 
+/// The most that a native retry waits before it goes back, whatever delay was asked for: the delay is the
+/// business of the queue's own policy. Where there is none, a task that fails at once would come back
+/// thousands of times a second.
+const NATIVE_PAUSE: Duration = Duration::from_secs(1);
+
 /// What the holds of one consumer share.
 pub(super) struct Desk {
     pub(super) queue: QueueName,
     pub(super) publisher: Arc<Publisher>,
     pub(super) mode: SettlementMode,
     pub(super) notices: NoticeSink,
+    /// How long the broker lets a delivery be unsettled, as far as we know.
+    pub(super) consumer_timeout: Duration,
 }
 
 /// A delivery on one consuming channel.
@@ -138,6 +145,7 @@ impl RabbitHold {
         mode: SettlementMode,
     ) -> Result<Verdict, String> {
         if mode == SettlementMode::Native {
+            tokio::time::sleep(after.min(NATIVE_PAUSE)).await;
             return Ok(Verdict::Requeue);
         }
         let properties =

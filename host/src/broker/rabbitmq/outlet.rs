@@ -19,6 +19,9 @@ use crate::units::show_duration;
 /// How long a confirm may take. A quorum queue that elects a leader needs some seconds.
 const CONFIRM: Duration = Duration::from_secs(30);
 
+/// What permissions call the exchange without a name.
+const DEFAULT_EXCHANGE: &str = "amq.default";
+
 /// A connection with a channel in confirm mode. Once something went wrong on it, it is of no more use.
 pub(super) struct Outlet {
     link: Link,
@@ -51,7 +54,7 @@ pub(super) enum Destination<'a> {
 /// What a publisher does while the broker holds publishing back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// Waits on: a settlement has nowhere else to go, and a second try would only be a second copy.
+    /// Waits on: there is nowhere else to go, and a second try would only be a second copy.
     WhileBlocked,
     /// Gives up in time and says why.
     Bounded,
@@ -89,7 +92,7 @@ impl Outlet {
         body: &[u8],
         patience: Patience,
     ) -> Result<(), NotPublished> {
-        self.prepare(to).await.map_err(NotPublished::Trouble)?;
+        self.make_ready(to, patience).await?;
         let (exchange, key) = route(to);
         let first = self
             .send(&exchange, &key, properties.clone(), body, patience)
@@ -102,7 +105,7 @@ impl Outlet {
         };
         // Somebody deleted the queue since we saw it.
         self.forget(gone);
-        self.prepare(to).await.map_err(NotPublished::Trouble)?;
+        self.make_ready(to, patience).await?;
         topology::reattach_delays(&self.link, gone).await;
         self.send(&exchange, &key, properties, body, patience).await
     }
@@ -135,12 +138,7 @@ impl Outlet {
                     let alarm = self.alarm.borrow().clone();
                     match (alarm, patience) {
                         (Some(_), Patience::WhileBlocked) => continue,
-                        (Some(why), Patience::Bounded) => {
-                            return Err(trouble(
-                                None,
-                                format!("the broker holds publishing back: {why}"),
-                            ));
-                        }
+                        (Some(why), Patience::Bounded) => return Err(held_back(&why)),
                         (None, _) => {
                             let why = format!("no confirm within {}", show_duration(CONFIRM));
                             self.fail(&why);
@@ -160,11 +158,47 @@ impl Outlet {
                 // Confirms are on from the start, so this is a channel that is none of ours.
                 Ok(Confirmation::NotRequested) => Err(trouble(None, "no confirm".to_owned())),
                 Err(error) => {
-                    let trouble = Trouble::from(error);
+                    let written_to = if exchange.is_empty() {
+                        DEFAULT_EXCHANGE
+                    } else {
+                        exchange
+                    };
+                    let trouble = Trouble::from(error).lacking("write to", written_to);
                     self.fail(&trouble.text);
                     Err(NotPublished::Trouble(trouble))
                 }
             };
+        }
+    }
+
+    /// Sees that a message has somewhere to go. While the broker holds publishing back, it answers
+    /// nothing on this connection, and silence means no trouble.
+    async fn make_ready(
+        &self,
+        to: Destination<'_>,
+        patience: Patience,
+    ) -> Result<(), NotPublished> {
+        loop {
+            self.free(patience).await?;
+            match self.prepare(to).await {
+                Ok(()) => return Ok(()),
+                Err(Trouble { code: None, .. }) if self.alarm.borrow().is_some() => {}
+                Err(trouble) => return Err(NotPublished::Trouble(trouble)),
+            }
+        }
+    }
+
+    /// Waits until the broker does not hold publishing back.
+    async fn free(&self, patience: Patience) -> Result<(), NotPublished> {
+        let mut alarm = self.alarm.subscribe();
+        let Some(why) = alarm.borrow_and_update().clone() else {
+            return Ok(());
+        };
+        tokio::select! {
+            // The sender is our own, so that this ends only when the alarm does.
+            _ = alarm.wait_for(Option::is_none) => Ok(()),
+            why = self.failed() => Err(trouble(None, why)),
+            () = tokio::time::sleep(CONFIRM), if patience == Patience::Bounded => Err(held_back(&why)),
         }
     }
 
@@ -228,9 +262,9 @@ impl Outlet {
         failed(&mut self.failure.subscribe()).await
     }
 
-    /// The broker holds publishing back, and why; or not any more.
-    pub(super) fn set_alarm(&self, alarm: Option<String>) {
-        self.alarm.send_replace(alarm);
+    /// The broker holds publishing back, and why; or not any more. Gives what was so before.
+    pub(super) fn set_alarm(&self, alarm: Option<String>) -> Option<String> {
+        self.alarm.send_replace(alarm)
     }
 
     /// Ends the connection in order.
@@ -283,6 +317,10 @@ async fn failed(failure: &mut watch::Receiver<Option<String>>) -> String {
         Ok(why) => why.clone().unwrap_or_default(),
         Err(_) => "the connection was closed".to_owned(),
     }
+}
+
+fn held_back(why: &str) -> NotPublished {
+    trouble(None, format!("the broker holds publishing back: {why}"))
 }
 
 fn trouble(code: Option<u16>, text: String) -> NotPublished {

@@ -81,8 +81,13 @@ pub(super) async fn unmark(link: &Link, queue: &QueueName) -> Result<(), Trouble
     topology::purge(link, &mark_name(queue)).await.map(drop)
 }
 
-/// Keeps `is_paused` as the mark says, until it is dropped. What cannot be seen now stays as it was.
-pub(super) async fn follow(link: &Link, queue: &QueueName, is_paused: &watch::Sender<bool>) {
+/// Keeps `is_paused` as the mark says, until the broker answers no more, and says so. What it does not
+/// let us see stays as it was.
+pub(super) async fn follow(
+    link: &Link,
+    queue: &QueueName,
+    is_paused: &watch::Sender<bool>,
+) -> String {
     let name = mark_name(queue);
     let mut channel = None;
     loop {
@@ -97,6 +102,8 @@ pub(super) async fn follow(link: &Link, queue: &QueueName, is_paused: &watch::Se
                     tracing::debug!(error = trouble.text, "no place for the mark of {queue}");
                 }
             }
+            // Heartbeats come whether or not what we write arrives; an answer shows that it does.
+            Err(trouble) if trouble.code.is_none() => return trouble.text,
             Err(trouble) => {
                 tracing::debug!(error = trouble.text, "cannot see whether {queue} is paused")
             }

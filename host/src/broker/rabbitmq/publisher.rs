@@ -144,13 +144,23 @@ async fn supervise(
 /// Passes on alarms until the connection breaks, and says why. None: it is to be closed.
 async fn serve(
     outlet: &Outlet,
-    mut events: Events,
+    events: Events,
     notices: &NoticeSink,
     stopped: &mut Stop,
 ) -> Option<String> {
-    let mut blocked = false;
+    tokio::select! {
+        why = watch_over(outlet, events, notices) => Some(why),
+        () = stopped.asked() => None,
+    }
+}
+
+/// Passes on alarms until the connection is of no more use, and says why.
+pub(super) async fn watch_over(
+    outlet: &Outlet,
+    mut events: Events,
+    notices: &NoticeSink,
+) -> String {
     let alarms = |alarm: Option<String>| {
-        blocked = alarm.is_some();
         outlet.set_alarm(alarm.clone());
         notices(match alarm {
             Some(why) => Notice::Blocked(why),
@@ -160,11 +170,10 @@ async fn serve(
     let why = tokio::select! {
         why = over(&mut events, alarms) => why,
         why = outlet.failed() => why,
-        () = stopped.asked() => return None,
     };
     outlet.fail(&why);
-    if blocked {
+    if outlet.set_alarm(None).is_some() {
         notices(Notice::Unblocked);
     }
-    Some(why)
+    why
 }

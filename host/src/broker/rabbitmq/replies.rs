@@ -1,6 +1,6 @@
 //! [`RabbitReplies`]: AMQP's direct reply-to, which ties replies to the channel of the request.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -9,11 +9,12 @@ use futures_util::StreamExt;
 use lapin::Consumer as Stream;
 use lapin::options::BasicConsumeOptions;
 use lapin::types::FieldTable;
+use tokio::task::JoinSet;
 
-use super::connection::{Connector, Events, answer, over};
+use super::connection::{Connector, answer};
 use super::outlet::Outlet;
 use super::{message, publish_all, publisher};
-use crate::broker::{BrokerError, Message, Replies};
+use crate::broker::{BrokerError, Message, NoticeSink, Replies};
 use crate::name::QueueName;
 use crate::settlement::Reply;
 
@@ -23,13 +24,16 @@ const ADDRESS: &str = "amq.rabbitmq.reply-to";
 /// An address for replies on a connection of its own.
 pub(super) struct RabbitReplies {
     outlet: Arc<Outlet>,
-    // Only `next` reads it; the lock lets `publish` share the rest.
-    events: Mutex<Events>,
     stream: Stream,
+    // One loop, which passes on alarms and ends with this.
+    _watching: JoinSet<()>,
 }
 
 impl RabbitReplies {
-    pub(super) async fn open(connector: &Connector) -> Result<Self, BrokerError> {
+    pub(super) async fn open(
+        connector: &Connector,
+        notices: NoticeSink,
+    ) -> Result<Self, BrokerError> {
         let (outlet, events) = publisher::open(connector).await?;
         let options = BasicConsumeOptions {
             no_ack: true,
@@ -44,10 +48,15 @@ impl RabbitReplies {
         let stream = answer(consuming)
             .await
             .map_err(|trouble| trouble.while_doing("cannot listen for replies"))?;
+        let mut watching = JoinSet::new();
+        let watched = outlet.clone();
+        watching.spawn(async move {
+            publisher::watch_over(&watched, events, &notices).await;
+        });
         Ok(RabbitReplies {
             outlet,
-            events: Mutex::new(events),
             stream,
+            _watching: watching,
         })
     }
 }
@@ -68,11 +77,6 @@ impl Replies for RabbitReplies {
     }
 
     async fn next(&mut self) -> Result<(Option<String>, Reply), BrokerError> {
-        let events = self
-            .events
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        let alarms = |alarm| self.outlet.set_alarm(alarm);
         let why = tokio::select! {
             biased;
             next = self.stream.next() => match next {
@@ -80,7 +84,7 @@ impl Replies for RabbitReplies {
                 Some(Err(error)) => error.to_string(),
                 None => "the broker ended the subscription".to_owned(),
             },
-            why = over(events, alarms) => why,
+            why = self.outlet.failed() => why,
         };
         Err(BrokerError::Unavailable(anyhow!(
             "replies that were to come are lost, their tasks are not: {why}"

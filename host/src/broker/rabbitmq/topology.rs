@@ -90,10 +90,11 @@ pub(super) fn quorum() -> FieldTable {
 }
 
 /// Binds a queue to its delay queues, where messages may be waiting: one that was deleted and made again
-/// has lost that. Without the right to do so all else still works, and the next delay tells of it.
-pub(super) async fn reattach_delays(link: &Link, queue: &QueueName) {
-    if let Ok(channel) = link.channel().await {
-        let _ = ensure_due(&channel, queue).await;
+/// has lost that. Without the right to do so, of which the answer tells, all else still works.
+pub(super) async fn reattach_delays(link: &Link, queue: &QueueName) -> bool {
+    match link.channel().await {
+        Ok(channel) => ensure_due(&channel, queue).await.is_ok(),
+        Err(_) => false,
     }
 }
 
@@ -101,23 +102,30 @@ pub(super) async fn reattach_delays(link: &Link, queue: &QueueName) {
 async fn ensure_due(channel: &Channel, queue: &QueueName) -> Result<(), Trouble> {
     let due = delay::due_name(queue);
     exchange(channel, &due, ExchangeKind::Fanout).await?;
-    answer(channel.queue_bind(
-        queue.as_str().into(),
-        due.into(),
-        "".into(),
-        QueueBindOptions::default(),
-        FieldTable::default(),
-    ))
-    .await
+    bind_queue(channel, queue.as_str(), &due, "").await
 }
 
 /// Sees that a level is there, and that it leads on: to the level below, or from the lowest to the task
-/// queue. The lower levels must be there.
+/// queue. The lower levels must be there. Where we have no right to make it, one that is there must do.
 pub(super) async fn ensure_level(
     link: &Link,
     queue: &QueueName,
     level: u32,
 ) -> Result<(), Trouble> {
+    match make_level(link, queue, level).await {
+        Err(trouble) if trouble.code == Some(ACCESS_REFUSED) => {
+            let name = delay::level_name(queue, level);
+            if is_exchange(link, &name).await? && count(link, &name).await?.is_some() {
+                Ok(())
+            } else {
+                Err(trouble)
+            }
+        }
+        made => made,
+    }
+}
+
+async fn make_level(link: &Link, queue: &QueueName, level: u32) -> Result<(), Trouble> {
     let channel = link.channel().await?;
     let name = delay::level_name(queue, level);
     let next = match level.checked_sub(1) {
@@ -129,22 +137,17 @@ pub(super) async fn ensure_level(
     };
     exchange(&channel, &name, ExchangeKind::Topic).await?;
     declare(&channel, &name, level_arguments(level, &next)).await?;
-    answer(channel.queue_bind(
-        name.as_str().into(),
-        name.as_str().into(),
-        delay::binding_key(level, 1).into(),
-        QueueBindOptions::default(),
-        FieldTable::default(),
-    ))
-    .await?;
-    answer(channel.exchange_bind(
-        next.into(),
+    bind_queue(&channel, &name, &name, &delay::binding_key(level, 1)).await?;
+    let bound = answer(channel.exchange_bind(
+        next.as_str().into(),
         name.into(),
         delay::binding_key(level, 0).into(),
         ExchangeBindOptions::default(),
         FieldTable::default(),
-    ))
-    .await
+    ));
+    bound
+        .await
+        .map_err(|trouble| trouble.lacking("write to", &next))
 }
 
 fn level_arguments(level: u32, next: &str) -> FieldTable {
@@ -247,6 +250,41 @@ pub(super) async fn declare(
     answer(channel.queue_declare(name.into(), options, arguments))
         .await
         .map(drop)
+        .map_err(|trouble| trouble.lacking("configure", name))
+}
+
+async fn bind_queue(
+    channel: &Channel,
+    queue: &str,
+    exchange: &str,
+    key: &str,
+) -> Result<(), Trouble> {
+    let bound = answer(channel.queue_bind(
+        queue.into(),
+        exchange.into(),
+        key.into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    ));
+    bound
+        .await
+        .map_err(|trouble| trouble.lacking("write to", queue))
+}
+
+/// Whether there is such an exchange. Asked on a channel of its own, like [`count`].
+async fn is_exchange(link: &Link, name: &str) -> Result<bool, Trouble> {
+    let channel = link.channel().await?;
+    let options = ExchangeDeclareOptions {
+        passive: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    let kind = ExchangeKind::Topic;
+    match answer(channel.exchange_declare(name.into(), kind, options, FieldTable::default())).await
+    {
+        Ok(()) => Ok(true),
+        Err(trouble) if trouble.code == Some(NOT_FOUND) => Ok(false),
+        Err(trouble) => Err(trouble),
+    }
 }
 
 async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<(), Trouble> {
@@ -254,5 +292,7 @@ async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<(
         durable: true,
         ..ExchangeDeclareOptions::default()
     };
-    answer(channel.exchange_declare(name.into(), kind, options, FieldTable::default())).await
+    answer(channel.exchange_declare(name.into(), kind, options, FieldTable::default()))
+        .await
+        .map_err(|trouble| trouble.lacking("configure", name))
 }

@@ -54,7 +54,7 @@ impl SqliteConsumer {
         notices(if is_paused {
             Notice::Paused(name.clone())
         } else {
-            Notice::Connected
+            Notice::Connected(name.clone())
         });
         let prefetch = usize::from(prefetch.max(1));
         SqliteConsumer {
@@ -148,16 +148,19 @@ impl SqliteConsumer {
                     (true, _, true) | (_, false, true) => {
                         (self.notices)(Notice::Paused(self.name.clone()));
                     }
-                    (true, _, false) | (_, true, false) => (self.notices)(Notice::Connected),
+                    (true, _, false) | (_, true, false) => {
+                        (self.notices)(Notice::Connected(self.name.clone()));
+                    }
                     (false, true, true) | (false, false, false) => {}
                 }
             }
             Err(error) => {
                 self.idle_until = Some(Instant::now() + LOOK_AGAIN);
                 if !std::mem::replace(&mut self.is_failing, true) && self.desk.is_open() {
-                    (self.notices)(Notice::Disconnected(format!(
-                        "{error}; trying again every second"
-                    )));
+                    (self.notices)(Notice::Disconnected(
+                        self.name.clone(),
+                        format!("{error}; trying again every second"),
+                    ));
                 }
             }
         }

@@ -1,0 +1,96 @@
+//! [`Line`]: one subscription on a channel of its own, and the [`Ledger`] that its settlements go to.
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer as Stream};
+use tokio::sync::mpsc;
+
+use super::acks::{self, Ack, Acks};
+use super::connection::{Link, Trouble, answer};
+use crate::name::QueueName;
+
+/// A subscription. Each has its own channel: one that consumed from a queue which was deleted and made
+/// again is of no use for the new one, because 3.10.8 keeps in it what it knew of the old one.
+pub(super) struct Line {
+    channel: Channel,
+    pub(super) stream: Stream,
+    pub(super) acks: Acks,
+}
+
+/// What is settled on a line, and the channel to write it to.
+pub(super) struct Ledger {
+    channel: Channel,
+    settled: mpsc::UnboundedReceiver<Ack>,
+}
+
+impl Line {
+    /// Subscribes to a queue. Nothing is acked until somebody keeps the ledger.
+    pub(super) async fn open(
+        link: &Link,
+        queue: &QueueName,
+        prefetch: u16,
+    ) -> Result<(Line, Ledger), Trouble> {
+        let channel = link.channel().await?;
+        answer(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+        let consuming = channel.basic_consume(
+            queue.as_str().into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let stream = answer(consuming)
+            .await
+            .map_err(|trouble| trouble.lacking("read", queue.as_str()))?;
+        let (acks, settled) = mpsc::unbounded_channel();
+        let ledger = Ledger {
+            channel: channel.clone(),
+            settled,
+        };
+        let line = Line {
+            channel,
+            stream,
+            acks,
+        };
+        Ok((line, ledger))
+    }
+
+    /// Ends the subscription. What the broker had sent by then still comes, and then the stream ends.
+    pub(super) async fn cancel(&self) -> Result<(), Trouble> {
+        let cancelled = self
+            .channel
+            .basic_cancel(self.stream.tag(), BasicCancelOptions::default());
+        answer(cancelled).await
+    }
+
+    /// Whether nothing that came by it waits for its settlement.
+    pub(super) fn is_idle(&self) -> bool {
+        // Each hold has one, and the line.
+        self.acks.strong_count() == 1
+    }
+}
+
+/// Writes what is settled on every line, until no more lines come and all that came by them is settled.
+///
+/// # Errors
+/// When a channel can take no more; what was not written will be delivered again.
+pub(super) async fn keep(mut ledgers: mpsc::UnboundedReceiver<Ledger>) -> Result<(), Trouble> {
+    let mut kept = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(ledger) = ledgers.recv() => kept.push(ledger.keep()),
+            Some(written) = kept.next() => written?,
+            else => return Ok(()),
+        }
+    }
+}
+
+impl Ledger {
+    async fn keep(mut self) -> Result<(), Trouble> {
+        acks::write(&self.channel, &mut self.settled).await?;
+        // Nothing more is expected of it, whatever the answer.
+        let _ = answer(self.channel.close(200, "done".into())).await;
+        Ok(())
+    }
+}

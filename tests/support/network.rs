@@ -1,0 +1,216 @@
+//! [`Network`]: the way between a worker and a RabbitMQ node, which a test can cut without closing a
+//! connection, and into which it can put a word of the broker's.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+
+/// A port that leads to a node. Its connections end when it is dropped.
+pub(crate) struct Network {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    ToBroker,
+    FromBroker,
+}
+
+#[derive(Default)]
+struct Shared {
+    cuts: Mutex<Cuts>,
+    healed: Condvar,
+    pipes: Mutex<Vec<Pipe>>,
+}
+
+#[derive(Default)]
+struct Cuts {
+    to_broker: bool,
+    from_broker: bool,
+    is_over: bool,
+}
+
+/// One connection.
+struct Pipe {
+    client: TcpStream,
+    broker: TcpStream,
+    /// Locked while a whole frame is written to the client.
+    frames: Arc<Mutex<TcpStream>>,
+    consumer: Arc<Mutex<Option<Subscription>>>,
+}
+
+/// The latest subscription of a connection.
+struct Subscription {
+    channel: u16,
+    tag: Vec<u8>,
+}
+
+impl Network {
+    /// A network to where an `amqp://` URL leads.
+    pub(crate) fn to(url: &str) -> Network {
+        let target = url.rsplit(['/', '@']).next().unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared::default());
+        let accepting = shared.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if accepting.cuts.lock().unwrap().is_over {
+                    return;
+                }
+                // A node that is down is a connection that ends.
+                if let (Ok(client), Ok(broker)) = (client, TcpStream::connect(&target)) {
+                    carry(&accepting, client, broker);
+                }
+            }
+        });
+        Network { port, shared }
+    }
+
+    /// How to reach the node over it, with more for the URL.
+    pub(crate) fn url(&self, more: &str) -> String {
+        format!("amqp://127.0.0.1:{}{more}", self.port)
+    }
+
+    /// Lets nothing through any more this way, on connections that are open and on new ones. What is sent
+    /// waits.
+    pub(crate) fn cut(&self, way: Way) {
+        let mut cuts = self.shared.cuts.lock().unwrap();
+        match way {
+            Way::ToBroker => cuts.to_broker = true,
+            Way::FromBroker => cuts.from_broker = true,
+        }
+    }
+
+    /// Lets everything through again, and what has waited first.
+    pub(crate) fn heal(&self) {
+        let mut cuts = self.shared.cuts.lock().unwrap();
+        (cuts.to_broker, cuts.from_broker) = (false, false);
+        self.shared.healed.notify_all();
+    }
+
+    /// Breaks every connection.
+    pub(crate) fn tear(&self) {
+        for pipe in self.shared.pipes.lock().unwrap().drain(..) {
+            end(&pipe.client, &pipe.broker);
+        }
+    }
+
+    /// Tells every client that its subscription is cancelled, as the broker would.
+    pub(crate) fn cancel_consumers(&self) {
+        for pipe in self.shared.pipes.lock().unwrap().iter() {
+            if let Some(Subscription { channel, tag }) = pipe.consumer.lock().unwrap().take() {
+                let mut method = vec![0, 60, 0, 30, u8::try_from(tag.len()).unwrap()];
+                method.extend(tag);
+                // No answer is asked for.
+                method.push(1);
+                let mut frame = vec![1];
+                frame.extend(channel.to_be_bytes());
+                frame.extend(u32::try_from(method.len()).unwrap().to_be_bytes());
+                frame.extend(method);
+                frame.push(0xce);
+                pipe.frames.lock().unwrap().write_all(&frame).unwrap();
+            }
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.shared.cuts.lock().unwrap().is_over = true;
+        self.shared.healed.notify_all();
+        self.tear();
+        // Wakes the listening thread.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+impl Shared {
+    /// Waits while this way is cut. False: the network is gone.
+    fn let_through(&self, way: Way) -> bool {
+        let cuts = self.cuts.lock().unwrap();
+        let is_cut = |cuts: &mut Cuts| {
+            !cuts.is_over
+                && match way {
+                    Way::ToBroker => cuts.to_broker,
+                    Way::FromBroker => cuts.from_broker,
+                }
+        };
+        !self.healed.wait_while(cuts, is_cut).unwrap().is_over
+    }
+}
+
+fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
+    let frames = Arc::new(Mutex::new(client.try_clone().unwrap()));
+    let consumer = Arc::new(Mutex::new(None));
+    let copies = || (client.try_clone().unwrap(), broker.try_clone().unwrap());
+    let (to_broker, from_broker) = (shared.clone(), shared.clone());
+    let (mut here, mut there) = copies();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 16 << 10];
+        while let Ok(count) = here.read(&mut bytes) {
+            if count == 0
+                || !to_broker.let_through(Way::ToBroker)
+                || there.write_all(&bytes[..count]).is_err()
+            {
+                break;
+            }
+        }
+        // The end of the connection is cut off too.
+        to_broker.let_through(Way::ToBroker);
+        end(&here, &there);
+    });
+    let (here, mut there) = copies();
+    let (writes, seen) = (frames.clone(), consumer.clone());
+    std::thread::spawn(move || {
+        while let Ok(frame) = read_frame(&mut there) {
+            if !from_broker.let_through(Way::FromBroker) {
+                break;
+            }
+            if let Some(subscription) = subscription(&frame) {
+                *seen.lock().unwrap() = Some(subscription);
+            }
+            if writes.lock().unwrap().write_all(&frame).is_err() {
+                break;
+            }
+        }
+        from_broker.let_through(Way::FromBroker);
+        end(&here, &there);
+    });
+    shared.pipes.lock().unwrap().push(Pipe {
+        client,
+        broker,
+        frames,
+        consumer,
+    });
+}
+
+fn end(client: &TcpStream, broker: &TcpStream) {
+    // Either may have ended by itself.
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = broker.shutdown(Shutdown::Both);
+}
+
+/// A frame with its header and its end.
+fn read_frame(broker: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 7];
+    broker.read_exact(&mut frame)?;
+    let size = u32::from_be_bytes(frame[3..].try_into().unwrap());
+    frame.resize(7 + usize::try_from(size).unwrap() + 1, 0);
+    broker.read_exact(&mut frame[7..])?;
+    Ok(frame)
+}
+
+/// The subscription, if the broker says that one begins.
+fn subscription(frame: &[u8]) -> Option<Subscription> {
+    let [1, high, low, _, _, _, _, 0, 60, 0, 21, length, rest @ ..] = frame else {
+        return None;
+    };
+    let tag = rest.get(..usize::from(*length))?;
+    Some(Subscription {
+        channel: u16::from_be_bytes([*high, *low]),
+        tag: tag.to_vec(),
+    })
+}
