@@ -22,6 +22,7 @@ mod pause;
 mod publisher;
 mod repair;
 mod replies;
+mod reply_address;
 mod stop;
 mod topology;
 
