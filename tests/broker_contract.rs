@@ -2,7 +2,7 @@
 //!
 //! A test's name is a guarantee. A broker joins by a [`Subject`] and one line of [`on_broker!`].
 
-mod dead_letters;
+pub(crate) mod dead_letters;
 mod delay;
 mod delivery;
 mod oversight;

@@ -1,9 +1,18 @@
 //! `scutwork dead` as an operator uses it, each test on both brokers.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use scutwork::broker::rabbitmq::{RabbitMq, RabbitMqOptions};
+use scutwork::broker::sqlite::{Sqlite, SqliteOptions};
+use scutwork::broker::{Broker, Message};
 use serde_json::Value;
 
+use crate::broker_contract::dead_letters::bury;
+use crate::broker_contract::printed;
 use crate::support::both_brokers::on_both_brokers;
-use crate::support::program::{Ended, Place};
+use crate::support::program::{Ended, PATIENCE, Place};
 
 on_both_brokers![
     "dead":
@@ -15,6 +24,8 @@ on_both_brokers![
     an_id_that_is_not_there_exits_66,
     export_writes_every_byte_of_every_payload,
     a_retry_that_is_killed_half_way_loses_nothing,
+    a_retry_that_is_killed_at_any_moment_loses_nothing,
+    ten_thousand_dead_letters_are_listed_in_little_memory_and_stay_as_they_were,
 ];
 
 /// A place with a queue on which tasks die.
@@ -61,9 +72,54 @@ impl Morgue {
         }
     }
 
+    /// Buries letters by the library, with their numbers as ids and bodies of this size.
+    fn bury(&self, count: u32, size: usize) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let broker: Arc<dyn Broker> = match self.broker.strip_prefix("sqlite:") {
+                Some(file) => {
+                    let options = SqliteOptions::new(self.place.path().join(file));
+                    Arc::new(Sqlite::open(options, printed()).unwrap())
+                }
+                None => {
+                    let options = RabbitMqOptions::new(vec![self.broker.clone()]);
+                    Arc::new(RabbitMq::connect(options, printed()).await.unwrap())
+                }
+            };
+            let message = |number: u32| Message {
+                id: Some(number.to_string()),
+                plugin: Some("picky".into()),
+                body: vec![b'x'; size].into(),
+                ..Message::default()
+            };
+            let queue = self.queue.parse().unwrap();
+            bury(&*broker, &queue, (0..count).map(message).collect()).await;
+            broker.close().await;
+        });
+    }
+
+    /// How many wait, and how many are dead.
+    fn counts(&self) -> (u64, u64) {
+        let status = self.json(&["queue", "status"]);
+        let count = |part: &str| status[part].as_u64().unwrap();
+        (count("ready"), count("dead"))
+    }
+
+    /// Waits until the broker has taken back what a killed command held.
+    fn await_counts(&self, is_right: impl Fn(u64, u64) -> bool) -> (u64, u64) {
+        let began = Instant::now();
+        loop {
+            let (ready, dead) = self.counts();
+            if is_right(ready, dead) {
+                return (ready, dead);
+            }
+            assert!(began.elapsed() < PATIENCE, "{ready} ready, {dead} dead");
+        }
+    }
+
     fn ids(&self) -> Vec<String> {
         let flat = self
-            .run(&["dead", "list", "--flat", "--limit", "1000"])
+            .run(&["dead", "list", "--flat", "--limit", "10000"])
             .exits(0);
         let id = |line: &str| line.split_whitespace().next().unwrap().to_owned();
         flat.text().lines().map(id).collect()
@@ -223,4 +279,70 @@ fn a_retry_that_is_killed_half_way_loses_nothing(place: Place, broker: &str, que
     for id in before {
         assert!(after.contains(&id), "{id} is lost");
     }
+}
+
+/// `SCUTWORK_KILLS` gives the number of kills.
+fn a_retry_that_is_killed_at_any_moment_loses_nothing(place: Place, broker: &str, queue: &str) {
+    let morgue = Morgue::new(place, broker, queue);
+    const COUNT: u32 = 300;
+    let kills = std::env::var("SCUTWORK_KILLS").map_or(12, |text| text.parse().unwrap());
+    let all: BTreeSet<String> = (0..COUNT).map(|number| number.to_string()).collect();
+    morgue.bury(COUNT, 100);
+    let retry = morgue.arguments(&["dead", "retry", "--all", "--rate", "2000/s"]);
+    let (mut longest, mut half_way) = (Duration::from_millis(300), 0);
+    for _ in 0..kills {
+        let (_, before) = morgue.counts();
+        let began = Instant::now();
+        let mut retrying = morgue.place.start_and_hear(&retry);
+        // A moment that no event tells of: every one is to be possible.
+        std::thread::sleep(longest.mul_f64(fastrand::f64()));
+        retrying.kill();
+        let (_, dead) = morgue.await_counts(|ready, dead| ready + dead >= COUNT.into());
+        half_way += u32::from((1..before).contains(&dead));
+        if dead == 0 {
+            longest = longest.min(began.elapsed());
+            morgue.kill(&[&["marker", "--id", "marker"]]);
+            morgue.run(&["dead", "discard", "marker"]).exits(0);
+        }
+    }
+    println!("{half_way} of {kills} retries were killed half way");
+    // What was retried dies again, behind a task of its own.
+    morgue.kill(&[&["marker", "--id", "marker"]]);
+    let after: BTreeSet<String> = morgue.ids().into_iter().collect();
+    let lost: Vec<_> = all.difference(&after).collect();
+    assert!(lost.is_empty(), "lost: {lost:?}");
+}
+
+fn ten_thousand_dead_letters_are_listed_in_little_memory_and_stay_as_they_were(
+    place: Place,
+    broker: &str,
+    queue: &str,
+) {
+    let morgue = Morgue::new(place, broker, queue);
+    const COUNT: u32 = 10_000;
+    // All of them at once would be 80 MiB.
+    morgue.bury(COUNT, 8 << 10);
+    for command in [&["dead", "list"][..], &["dead", "export", "all.jsonl"]] {
+        let list = morgue.place.start_and_hear(&morgue.arguments(command));
+        let mut peak = 0;
+        while let Some(now) = list.peak_memory() {
+            peak = now;
+            std::thread::yield_now();
+        }
+        println!(
+            "{command:?} of {COUNT} dead letters: {} MiB at most",
+            peak >> 20
+        );
+        assert_eq!(list.wait().0, Some(0));
+        assert!(peak < 70 << 20, "{peak} bytes for {command:?}");
+    }
+    assert_eq!(morgue.json(&["dead", "list"])["total"], COUNT);
+    assert_eq!(morgue.await_counts(|_, dead| dead == u64::from(COUNT)).0, 0);
+    let exported = std::fs::read_to_string(morgue.place.path().join("all.jsonl")).unwrap();
+    let ids: BTreeSet<u32> = exported
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].clone())
+        .map(|id| id.as_str().unwrap().parse().unwrap())
+        .collect();
+    assert!(ids.into_iter().eq(0..COUNT));
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::program::{Ended, Place};
-use crate::support::rabbitmq::{Node, shared_url};
+use crate::support::rabbitmq::{Node, shared_url, shared_url_of_4, version};
 
 /// Runs doctor on a broker, and gives its lines.
 fn doctor(place: &Place, broker: &str, queue: &str, code: i32) -> String {
@@ -129,6 +129,47 @@ fn memory_that_is_not_there_warns() {
 }
 
 #[test]
+fn payloads_that_memory_cannot_hold_unsettled_warn() {
+    let place = Place::new();
+    place.file(
+        "scutwork.toml",
+        "[worker]\nslots = 1\nprefetch = 60000\nmax_payload = \"1GiB\"\n",
+    );
+    let text = doctor(&place, "sqlite:queue.db", "work", 0);
+    let told = line(&text, "warn", "memory");
+    assert!(told.contains("60000 unsettled payloads"), "{told}");
+    assert!(told.contains("lower worker.prefetch"), "{told}");
+}
+
+#[test]
+fn a_clock_that_went_back_fails() {
+    let place = Place::new();
+    place
+        .run(&["submit", "dots", "--broker", "sqlite:queue.db"])
+        .exits(0);
+    let file = std::fs::File::open(place.path().join("queue.db")).unwrap();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(7200);
+    file.set_modified(later).unwrap();
+    let text = doctor(&place, "sqlite:queue.db", "work", 1);
+    assert!(line(&text, "FAIL", "clock").contains("went back"), "{text}");
+}
+
+#[test]
+fn each_versions_bounds_are_told() {
+    let (place, three, four) = (Place::new(), shared_url(), shared_url_of_4());
+    let told = |url: &str| {
+        let text = doctor(&place, url, "doctor.version", 0);
+        line(&text, "ok", "version").to_owned()
+    };
+    assert!(told(&three).ends_with(&version(&three)));
+    let of_4 = told(&four);
+    assert!(
+        of_4.contains(&version(&four)) && of_4.contains("16MiB"),
+        "{of_4}"
+    );
+}
+
+#[test]
 fn a_broker_that_is_not_there_fails() {
     let text = doctor(&Place::new(), "amqp://127.0.0.1:1", "work", 1);
     assert!(
@@ -230,6 +271,19 @@ async fn a_queue_with_other_arguments_is_told_with_what_it_means() {
     stranger(&url, "doctor.bounded", true, bounded).await;
     let text = doctor(&place, &url, "doctor.bounded", 0);
     assert!(line(&text, "warn", "queue").contains("bounded"), "{text}");
+    stranger(
+        &url,
+        "doctor.kept.dead",
+        true,
+        lapin::types::FieldTable::default(),
+    )
+    .await;
+    let text = doctor(&place, &url, "doctor.kept", 0);
+    let told = line(&text, "warn", "queue");
+    assert!(
+        told.contains("`doctor.kept.dead` is no quorum queue"),
+        "{told}"
+    );
 }
 
 #[test]

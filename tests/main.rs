@@ -13,6 +13,7 @@ mod command_line;
 mod dead_letters;
 mod doctor;
 mod flow;
+mod hostile_messages;
 mod plugin_directory;
 mod queue;
 mod rabbitmq;

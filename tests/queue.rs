@@ -12,6 +12,8 @@ on_both_brokers![
     purge_removes_what_was_chosen_and_says_how_many,
     purge_without_a_terminal_wants_a_yes,
     a_queue_that_is_not_there_exits_66,
+    a_flooded_queue_leaves_slots_for_the_other_queues_of_its_worker,
+    a_paused_queue_holds_up_no_other_of_its_worker,
 ];
 
 /// Runs a command with the broker and the queue given.
@@ -146,4 +148,45 @@ fn a_queue_that_is_not_there_exits_66(place: Place, broker: &str, queue: &str) {
             .exits(66)
             .says(&[&format!("no queue `{queue}`")]);
     }
+}
+
+fn a_flooded_queue_leaves_slots_for_the_other_queues_of_its_worker(
+    place: Place,
+    broker: &str,
+    queue: &str,
+) {
+    const FLOOD: u64 = 60;
+    let calm = format!("{queue}.calm");
+    place.file("scutwork.toml", "[worker]\nslots = 2\n");
+    let flood = FLOOD.to_string();
+    on(
+        &place,
+        broker,
+        queue,
+        &["submit", "dots", ".", "--count", &flood],
+    )
+    .exits(0);
+    let _worker = place.worker(broker, queue, &["--queue", &calm]);
+    on(
+        &place,
+        broker,
+        &calm,
+        &["submit", "dots", "", "--count", "8", "--wait"],
+    )
+    .exits(0);
+    let left = status(&place, broker, queue)["ready"].as_u64().unwrap();
+    assert!(left > FLOOD / 2, "{left} of {FLOOD} were left");
+}
+
+fn a_paused_queue_holds_up_no_other_of_its_worker(place: Place, broker: &str, queue: &str) {
+    let other = format!("{queue}.other");
+    place.plugin("echo", "");
+    on(&place, broker, queue, &["queue", "pause"]).exits(0);
+    on(&place, broker, queue, &["submit", "echo", "x"]).exits(0);
+    let _worker = place.worker(broker, queue, &["--queue", &other]);
+    let ended = on(&place, broker, &other, &["submit", "echo", "y", "--wait"]).exits(0);
+    assert_eq!(ended.text(), "y");
+    assert_eq!(status(&place, broker, queue)["ready"], 1);
+    on(&place, broker, queue, &["queue", "resume"]).exits(0);
+    await_status(&place, broker, queue, |status| status["ready"] == 0);
 }

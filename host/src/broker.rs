@@ -37,6 +37,8 @@ pub struct Message {
     pub priority: Option<u8>,
     /// What the host keeps with the message from one delivery to the next.
     pub record: Record,
+    /// What could not be read of it, and what to do. Such a message is no task.
+    pub unreadable: Option<String>,
 }
 
 /// An address for replies.

@@ -35,6 +35,9 @@ pub struct TaskRules {
 /// Why a message is no task.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTask {
+    /// The broker's side could not read it all.
+    #[error("{0}")]
+    Unreadable(String),
     /// It names a plugin that cannot exist.
     #[error("{0}")]
     PluginName(#[from] BadName),
@@ -60,6 +63,9 @@ impl Task {
     /// When nobody could make a task of it; trying again would not help.
     pub fn decode(message: &mut Message, rules: &TaskRules) -> Result<Task, BadTask> {
         let id = message.id.get_or_insert_with(new_id).clone();
+        if let Some(why) = &message.unreadable {
+            return Err(BadTask::Unreadable(why.clone()));
+        }
         let plugin = match message.plugin.as_deref() {
             None => rules.default_plugin.clone(),
             Some(name) => name.parse()?,

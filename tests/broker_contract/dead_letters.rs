@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Buries messages in their order, and gives what was said of each.
-async fn bury(broker: &dyn Broker, queue: &QueueName, messages: Vec<Message>) {
+pub(crate) async fn bury(broker: &dyn Broker, queue: &QueueName, messages: Vec<Message>) {
     let count = messages.len();
     broker.publish(queue, messages, None).await.unwrap();
     let mut consumer = broker.consume(queue, 500).await.unwrap();

@@ -32,6 +32,7 @@ pub(super) async fn a_published_message_is_delivered_once_and_unchanged(subject:
             parked_since: Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
             on_trial: true,
         },
+        unreadable: None,
     };
     let empty = Message::default();
     broker

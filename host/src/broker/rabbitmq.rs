@@ -15,13 +15,16 @@ mod delay;
 pub mod examination;
 mod greeting;
 mod hold;
+mod inlet;
 mod line;
 mod message;
 mod outlet;
 mod pace;
 mod pause;
 mod publisher;
+mod repair;
 mod replies;
+mod reply_address;
 mod stop;
 mod topology;
 

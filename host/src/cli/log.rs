@@ -92,6 +92,7 @@ impl Observer for LogObserver {
                 ..
             } => tell_settled(run, settlement, *usage),
             Event::NotSettled { run, error } => {
+                let error = output::one_line(error, LINE);
                 warn!(task = run.task, plugin = run.plugin, "not settled: {error}");
             }
             Event::Draining { running, grace } => {
@@ -112,10 +113,21 @@ pub(super) fn tell_notice(notice: &Notice) {
         Notice::Paused(queue) => {
             info!("queue {queue} is paused: no task is taken from it until scutwork queue resume");
         }
-        Notice::Disconnected(queue, why) => warn!("not taking tasks from queue {queue}: {why}"),
-        Notice::Blocked(why) => warn!("the broker holds publishing back: {why}"),
+        Notice::Disconnected(queue, why) => {
+            warn!(
+                "not taking tasks from queue {queue}: {}",
+                output::one_line(why, LINE)
+            );
+        }
+        Notice::Blocked(why) => {
+            warn!(
+                "the broker holds publishing back: {}",
+                output::one_line(why, LINE)
+            );
+        }
         Notice::Unblocked => info!("the broker takes messages again"),
-        Notice::Warning(text) => warn!("{text}"),
+        // It may name what a message says.
+        Notice::Warning(text) => warn!("{}", output::one_line(text, LINE)),
     }
 }
 

@@ -43,7 +43,21 @@ pub(super) fn table<const N: usize>(rows: &[[String; N]]) {
 
 /// Writes one JSON value on a line of its own to stdout.
 pub(super) fn json(value: &Value) {
-    line(&value.to_string());
+    line(&as_json(value));
+}
+
+/// A value as JSON that is safe on a terminal: what JSON lets stand in a text and a terminal may obey
+/// is escaped too.
+pub(super) fn as_json(value: &Value) -> String {
+    let mut shown = String::new();
+    for character in value.to_string().chars() {
+        if is_obeyed(character) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 /// Writes a message to stderr.
@@ -76,11 +90,17 @@ pub(super) fn one_line(text: &str, most: usize) -> String {
         }
         match character {
             '\n' => shown.push_str(" | "),
-            character if character.is_control() => shown.extend(character.escape_default()),
+            character if is_obeyed(character) => shown.extend(character.escape_default()),
             character => shown.push(character),
         }
     }
     shown
+}
+
+/// Whether a terminal does something other than to show it: controls, and what turns the direction of
+/// the text around it.
+fn is_obeyed(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A text from elsewhere in its own lines, with other control characters shown and not obeyed.
@@ -98,6 +118,11 @@ mod tests {
     #[test]
     fn a_foreign_text_cannot_drive_the_terminal() {
         assert_eq!(one_line("a\x1b[2Jb\r\nc", 80), "a\\u{1b}[2Jb\\r | c");
+        assert_eq!(one_line("a\u{202e}b\u{9b}", 80), "a\\u{202e}b\\u{9b}");
+        assert_eq!(
+            as_json(&json!("a\u{9b}\x1b\u{202e}ö")),
+            r#""a\u009b\u001b\u202eö""#
+        );
         assert_eq!(one_line("abcdef", 3), "abc…");
     }
 

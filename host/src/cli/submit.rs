@@ -254,6 +254,7 @@ impl Order<'_> {
                 body,
                 priority: self.args.priority,
                 record: Record::default(),
+                unreadable: None,
             });
         }
         Ok(if batch.is_empty() { None } else { Some(batch) })

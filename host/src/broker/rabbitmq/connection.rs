@@ -16,6 +16,7 @@ use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::time::timeout;
 
 use super::address::Address;
+use super::inlet::{self, Inlet};
 use crate::broker::BrokerError;
 
 /// How long one address may take to answer, TLS and login included.
@@ -94,8 +95,8 @@ impl Connector {
             .map_err(|error| BrokerError::Unavailable(anyhow!(error)))?;
         let opening = Connection::connector(
             address.uri(),
-            runtime,
-            async move |uri: AMQPUri, runtime| {
+            inlet::runtime(),
+            async move |uri: AMQPUri, _| {
                 // In here too, because dropping the outer wait does not end the thread this runs on.
                 timeout(CONNECT, async {
                     let mut plain = uri.clone();
@@ -119,6 +120,7 @@ impl Connector {
                 })
                 .await
                 .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                .map(|stream| AsyncTcpStream::Plain(Inlet::new(stream)))
                 .map_err(lapin::Error::from)
             },
             properties,

@@ -34,8 +34,8 @@ pub struct Examination {
     pub vhost: String,
     /// Which server it is. The error is a sentence.
     pub greeting: Result<Greeting, String>,
-    /// The queues that were asked about.
-    pub queues: Vec<(QueueName, QueueState)>,
+    /// The queues that were asked about, each with the one for its dead letters behind it.
+    pub queues: Vec<(String, QueueState)>,
     /// The rights that a worker needs and this user does not have.
     pub denied: Vec<Denied>,
 }
@@ -140,7 +140,7 @@ async fn look(
     link: &Link,
     queues: &[QueueName],
     mode: SettlementMode,
-) -> Result<(Vec<(QueueName, QueueState)>, Vec<Denied>), Trouble> {
+) -> Result<(Vec<(String, QueueState)>, Vec<Denied>), Trouble> {
     let mut states = Vec::new();
     let mut denied = Vec::new();
     if !may_publish(link).await? {
@@ -160,7 +160,13 @@ async fn look(
                 }
             }
         }
-        states.push((queue.clone(), state(link, queue).await?));
+        let found = state(link, queue.as_str(), topology::quorum()).await?;
+        states.push((queue.to_string(), found));
+        if mode == SettlementMode::Standard {
+            let dead = topology::dead_name(queue);
+            let found = state(link, &dead, topology::patient()).await?;
+            states.push((dead, found));
+        }
     }
     Ok((states, denied))
 }
@@ -288,15 +294,15 @@ async fn may_publish(link: &Link) -> Result<bool, Trouble> {
 }
 
 /// What a queue is. One that is there is declared as we would make it, which changes nothing.
-async fn state(link: &Link, queue: &QueueName) -> Result<QueueState, Trouble> {
-    match topology::count(link, queue.as_str()).await {
+async fn state(link: &Link, queue: &str, wanted: FieldTable) -> Result<QueueState, Trouble> {
+    match topology::count(link, queue).await {
         Ok(None) => return Ok(QueueState::Absent),
         Ok(Some(_)) => {}
         Err(trouble) if trouble.code.is_some() => return Ok(QueueState::Unseen(trouble.text)),
         Err(trouble) => return Err(trouble),
     }
     let channel = link.channel().await?;
-    let declared = topology::declare(&channel, queue.as_str(), topology::quorum()).await;
+    let declared = topology::declare(&channel, queue, wanted).await;
     Ok(match declared {
         Ok(()) => QueueState::AsWanted,
         Err(trouble) if trouble.code.is_none() => return Err(trouble),

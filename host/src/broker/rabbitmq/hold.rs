@@ -17,6 +17,7 @@ use super::message;
 use super::outlet::{Destination, NotPublished, Patience};
 use super::pace::Pace;
 use super::publisher::Publisher;
+use super::reply_address;
 use crate::broker::{Hold, Message, Notice, NoticeSink, Record, ReplyTo, SettleError};
 use crate::name::QueueName;
 use crate::settlement::{Reply, Settlement};
@@ -34,6 +35,9 @@ const RETURNS: u32 = 10;
 /// business of the queue's own policy. Where there is none, a task that fails at once would come back
 /// thousands of times a second.
 const NATIVE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What RabbitMQ says when a part of it crashed.
+const INTERNAL_ERROR: u16 = 541;
 
 /// What the holds of one consumer share.
 pub(super) struct Desk {
@@ -182,6 +186,10 @@ impl RabbitHold {
         let Some(to) = to else {
             return Ok(());
         };
+        if !reply_address::is_sound(&to.address) {
+            self.give_up_reply(&to.address, "this is no address of the broker's");
+            return Ok(());
+        }
         let properties = message::write_reply(reply, to.correlation_id.as_deref())
             .map_err(|error| format!("{error:#}"))?;
         self.send(Destination::Reply(&to.address), properties, &reply.body)
@@ -204,15 +212,28 @@ impl RabbitHold {
         let mut last = String::new();
         for tries in 1.. {
             let publisher = &self.desk.publisher;
-            let sent = publisher
-                .publish(to, properties.clone(), body, Patience::WhileBlocked)
-                .await;
+            let sent = match to {
+                // The last try may have ended the connection of all the others.
+                Destination::Reply(address) if tries > 1 && reply_address::is_direct(address) => {
+                    publisher.publish_alone(to, properties.clone(), body).await
+                }
+                _ => {
+                    let properties = properties.clone();
+                    publisher
+                        .publish(to, properties, body, Patience::WhileBlocked)
+                        .await
+                }
+            };
             match (sent, to) {
                 (Ok(()), _) => return Ok(()),
                 (Err(NotPublished::Unroutable(_)), Destination::Reply(address)) => {
-                    (self.desk.notices)(Notice::Warning(format!(
-                        "a reply found nobody at `{address}`; the requester is gone"
-                    )));
+                    self.give_up_reply(address, "the requester is gone");
+                    return Ok(());
+                }
+                (Err(NotPublished::Trouble(trouble)), Destination::Reply(address))
+                    if tries > 1 && trouble.code == Some(INTERNAL_ERROR) =>
+                {
+                    self.give_up_reply(address, "the broker fails at this address");
                     return Ok(());
                 }
                 (Err(why), _) => why.text().clone_into(&mut last),
@@ -223,6 +244,12 @@ impl RabbitHold {
             tokio::time::sleep(pace.wait()).await;
         }
         Err(last)
+    }
+
+    fn give_up_reply(&self, address: &str, why: &str) {
+        (self.desk.notices)(Notice::Warning(format!(
+            "a reply found nobody at `{address}`; {why}"
+        )));
     }
 
     async fn tell(&self, verdict: Verdict) -> Result<(), SettleError> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
+use super::repair::{SHED, SUBSTITUTE};
 use crate::broker::{Message, Record, ReplyTo};
 use crate::name::QueueName;
 use crate::settlement::{DeadLetter, Reply, ReplyKind};
@@ -23,7 +24,8 @@ const TASK: &str = "scutwork-task";
 /// The most of a dead letter's error text that travels with it, in bytes.
 const ERROR_BYTES: usize = 4096;
 
-/// Reads a message as it was delivered. Text that is not UTF-8 is kept as well as can be.
+/// Reads a message as it was delivered, and says what the repair of its frames has replaced. A header's
+/// value that is not UTF-8 is kept as well as can be.
 pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Message {
     let table = properties.headers().as_ref();
     let text_property = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
@@ -58,7 +60,39 @@ pub(super) fn read(properties: &BasicProperties, body: Vec<u8>) -> Message {
             parked_since: header(PARKED_SINCE).and_then(number).map(time),
             on_trial: flag(ON_TRIAL),
         },
+        unreadable: unreadable(properties),
     }
+}
+
+/// What could not be read of a message, of all that a task would be made of.
+fn unreadable(properties: &BasicProperties) -> Option<String> {
+    let texts = [
+        ("type", properties.kind()),
+        ("message_id", properties.message_id()),
+        ("content_type", properties.content_type()),
+        ("reply_to", properties.reply_to()),
+        ("correlation_id", properties.correlation_id()),
+    ];
+    let is_substituted = |text: &str| text.contains(SUBSTITUTE);
+    for (name, text) in texts {
+        if text
+            .as_ref()
+            .is_some_and(|text| is_substituted(text.as_str()))
+        {
+            return Some(format!("property `{name}` is not UTF-8; send text"));
+        }
+    }
+    let table = properties.headers().as_ref()?.inner();
+    if table.contains_key(SHED) {
+        return Some(
+            "its headers are too many to be copied, and the largest were dropped; send data in the body".to_owned(),
+        );
+    }
+    let name = table.keys().find(|name| is_substituted(name.as_str()))?;
+    Some(format!(
+        "the name of header {:?} is not UTF-8; send text",
+        name.as_str()
+    ))
 }
 
 /// How many times the broker saw this message's holder go. Quorum queues count; of others only the
@@ -122,7 +156,7 @@ pub(super) fn copy(
 ) -> Result<BasicProperties> {
     let mut headers = FieldTable::default();
     for (name, value) in original.headers().iter().flatten() {
-        if !is_bookkeeping(name.as_str()) || name.as_str() == NOTIFY {
+        if is_copied(name.as_str()) {
             headers.insert(name.clone(), value.clone());
         }
     }
@@ -298,6 +332,12 @@ pub(super) fn read_reply(properties: &BasicProperties, body: Vec<u8>) -> (Option
         .as_ref()
         .map(ToString::to_string);
     (correlation_id, reply)
+}
+
+/// What a copy keeps of the original's headers. `CC` and `BCC` would send each copy to the further
+/// queues of the producer's publish, which have it.
+fn is_copied(name: &str) -> bool {
+    matches!(name, NOTIFY | SHED) || !(is_bookkeeping(name) || matches!(name, "CC" | "BCC"))
 }
 
 /// What the broker and the host keep in headers for themselves.

@@ -21,6 +21,7 @@ const RECONNECTED: Duration = Duration::from_secs(10);
 
 /// Publishes on whichever connection there is at the time.
 pub(super) struct Publisher {
+    connector: Arc<Connector>,
     state: watch::Receiver<State>,
     stop: Switch,
 }
@@ -40,8 +41,9 @@ impl Publisher {
         let first = open(&connector).await?;
         let (state, receiver) = watch::channel(State::Up(first.0.clone()));
         let (stop, stopped) = switch();
-        let supervised = supervise(connector, notices, first, state, stopped);
+        let supervised = supervise(connector.clone(), notices, first, state, stopped);
         let publisher = Publisher {
+            connector,
             state: receiver,
             stop,
         };
@@ -84,6 +86,27 @@ impl Publisher {
                 text,
             })),
         }
+    }
+
+    /// [`Outlet::publish`] on a connection of its own, which nobody else loses if it breaks.
+    pub(super) async fn publish_alone(
+        &self,
+        to: Destination<'_>,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> Result<(), NotPublished> {
+        let opened = open(&self.connector).await;
+        let (outlet, _events) = opened.map_err(|error| {
+            NotPublished::Trouble(super::connection::Trouble {
+                code: None,
+                text: error.to_string(),
+            })
+        })?;
+        let published = outlet
+            .publish(to, properties, body, Patience::Bounded)
+            .await;
+        outlet.close().await;
+        published
     }
 
     /// Asks the loop to close the connection and end.

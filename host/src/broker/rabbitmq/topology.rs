@@ -73,13 +73,14 @@ pub(super) async fn is_patient(link: &Link, queue: &QueueName) -> Result<bool, T
     }
 }
 
-fn patient() -> FieldTable {
+/// The arguments of a queue for dead letters that we make.
+pub(super) fn patient() -> FieldTable {
     let mut arguments = quorum();
     arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(LOOKS));
     arguments
 }
 
-/// The only argument of a queue that we make.
+/// The only argument of a task queue that we make.
 pub(super) fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert(

@@ -52,6 +52,7 @@ pub(super) fn message(row: &Row<'_>, first: usize, record: Record) -> rusqlite::
             }),
         priority: row.get(first + 7)?,
         record,
+        unreadable: None,
     })
 }
 

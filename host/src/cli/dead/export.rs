@@ -40,7 +40,8 @@ pub(super) async fn export(
             break;
         }
         for one in page.iter().filter(|one| args.filter.fits(one)) {
-            sink.write(&format!("{}\n", letter::as_json_with_payload(one)))?;
+            let json = output::as_json(&letter::as_json_with_payload(one));
+            sink.write(&format!("{json}\n"))?;
             count += 1;
         }
     }

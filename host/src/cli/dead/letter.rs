@@ -42,9 +42,12 @@ pub(super) fn at(letter: &Buried) -> Option<SystemTime> {
     letter.cause.as_ref().map(|cause| cause.at)
 }
 
-/// A time as RFC 3339 has it, in UTC.
+/// A time as RFC 3339 has it, in UTC. None too for one with no four-digit year, which somebody made up.
 pub(super) fn show_time(time: Option<SystemTime>) -> Option<String> {
-    time.map(|time| humantime::format_rfc3339_millis(time).to_string())
+    use std::fmt::Write as _;
+    let mut shown = String::new();
+    write!(shown, "{}", humantime::format_rfc3339_millis(time?)).ok()?;
+    Some(shown)
 }
 
 /// Everything but the payload, of which the size is told.

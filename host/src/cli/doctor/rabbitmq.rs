@@ -146,7 +146,7 @@ fn escaped(name: &str) -> String {
     escaped
 }
 
-fn queue(name: &QueueName, state: &QueueState) -> Finding {
+fn queue(name: &str, state: &QueueState) -> Finding {
     const CHECK: &str = "queue";
     match state {
         QueueState::Absent => Finding::ok(
@@ -192,6 +192,10 @@ fn difference(argument: &str) -> (&'static str, &'static str) {
         "x-dead-letter-exchange" | "x-dead-letter-routing-key" => (
             "has a dead-letter policy of its own",
             "if retries are that policy's business, set worker.settlement = \"native\"",
+        ),
+        "x-delivery-limit" => (
+            "drops what came back to it too often",
+            "let it run empty, delete it and let a worker make it again",
         ),
         "x-single-active-consumer" => (
             "serves one consumer at a time; more workers only wait",

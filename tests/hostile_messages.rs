@@ -1,0 +1,605 @@
+//! Whatever a producer sends, no worker stops: each message ends as a task or as a dead letter with a
+//! reason.
+
+mod wire;
+
+use std::collections::BTreeMap;
+
+use scutwork::broker::sqlite::{Sqlite, SqliteOptions};
+use scutwork::broker::{Broker, Message, Record, ReplyTo};
+use scutwork::task::new_id;
+use serde_json::Value;
+
+use self::wire::{Properties, Wire, entry, long, text_entry};
+use crate::broker_contract::printed;
+use crate::support::program::{Place, Running};
+use crate::support::rabbitmq::{shared_url, shared_url_of_4};
+
+/// What is published before a worker is looked at, so that every message meets every other.
+const SEEDED: u32 = 1500;
+
+/// A queue with a worker on it.
+struct Target {
+    place: Place,
+    broker: String,
+    queue: String,
+    worker: Running,
+    /// What the worker said of each end, by how it ended.
+    ends: BTreeMap<&'static str, u32>,
+    /// Whether a message may cost a connection.
+    may_reconnect: bool,
+}
+
+impl Target {
+    fn new(broker: &str) -> Target {
+        let place = Place::new();
+        place.plugin("echo", "");
+        place.file(
+            "scutwork.toml",
+            "[worker]\nunknown_plugin_ttl = \"1s\"\nmax_payload = \"20MiB\"\n",
+        );
+        let queue = format!("hostile.{}", new_id());
+        let worker = place.worker(broker, &queue, &[]);
+        Target {
+            place,
+            broker: broker.to_owned(),
+            queue,
+            worker,
+            ends: BTreeMap::new(),
+            may_reconnect: false,
+        }
+    }
+
+    /// Waits until so many messages have ended, and asserts that the worker never stopped and never
+    /// wrote what a terminal obeys.
+    fn await_ends(&mut self, count: u32) {
+        while self.ends.values().sum::<u32>() < count {
+            let line = self.worker.next_line();
+            assert!(!line.chars().any(char::is_control), "{line:?}");
+            assert!(!line.contains("not taking tasks"), "{line}");
+            if !self.may_reconnect {
+                assert!(!line.contains("cannot publish"), "{line}");
+            }
+            assert!(!line.contains("not settled"), "{line}");
+            for (word, end) in [(" done task=", "done"), (" dead: ", "dead")] {
+                if line.contains(word) {
+                    *self.ends.entry(end).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let mut all = arguments.to_vec();
+        all.extend(["--broker", &self.broker, "--queue", &self.queue]);
+        self.place.run(&all).exits(0).text()
+    }
+
+    /// The dead letters with their payloads, after a look at what commands write of them.
+    fn letters(&self) -> Vec<Value> {
+        for command in [
+            &["dead", "list"][..],
+            &["dead", "list", "--flat", "--limit", "100000"],
+            &["dead", "list", "-o", "json"],
+            &["queue", "status"],
+        ] {
+            let text = self.run(command);
+            let bad = |character: &char| character.is_control() && *character != '\n';
+            assert_eq!(text.chars().find(bad), None, "{command:?}: {text}");
+        }
+        let letters = self.run(&["dead", "export"]);
+        letters
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+/// One hostile message and what must become of it. None: whatever, but an end.
+struct Hostile {
+    name: String,
+    properties: Properties,
+    body: Vec<u8>,
+    dies_of: Option<&'static str>,
+}
+
+fn hostile(name: impl Into<String>, properties: Properties) -> Hostile {
+    Hostile {
+        name: name.into(),
+        properties,
+        body: b"payload".to_vec(),
+        dies_of: None,
+    }
+}
+
+impl Hostile {
+    fn dies_of(mut self, error: &'static str) -> Self {
+        self.dies_of = Some(error);
+        self
+    }
+
+    fn body(mut self, body: Vec<u8>) -> Self {
+        self.body = body;
+        self
+    }
+}
+
+fn nested(kind: u8, levels: usize) -> Vec<u8> {
+    let mut value = vec![b'V'];
+    for _ in 0..levels {
+        let name: &[u8] = if kind == b'F' { b"\x01n" } else { b"" };
+        let inner = [name, &value].concat();
+        value = [&[kind], &long(&inner)[..]].concat();
+    }
+    value
+}
+
+/// A value of each of AMQP's types, the extremes among them, by its letter.
+fn values() -> Vec<(u8, Vec<u8>)> {
+    let mut values = vec![
+        (b'V', vec![]),
+        (b't', vec![0]),
+        (b't', vec![2]),
+        (b'D', vec![255, 255, 255, 255, 255]),
+        (b'f', f32::MAX.to_be_bytes().to_vec()),
+        (b'f', f32::NAN.to_be_bytes().to_vec()),
+        (b'd', f64::MIN_POSITIVE.to_be_bytes().to_vec()),
+        (b'd', f64::INFINITY.to_be_bytes().to_vec()),
+        (b'd', f64::NAN.to_be_bytes().to_vec()),
+        (b'S', long(b"")),
+        (b'S', long(b"-1")),
+        (b'S', long(b"99999999999999999999999")),
+        (b'S', long(b"\xff\xfe\0\x1b[2J")),
+        (b'S', long(&[b'x'; 65_536])),
+        (b'x', long(&[0xff; 300])),
+        (b'F', long(b"")),
+        (b'F', long(&text_entry(b"\xff", "inner"))),
+        (b'A', long(b"VVV")),
+    ];
+    for (kind, bytes) in [
+        (b'b', 1),
+        (b'B', 1),
+        (b's', 2),
+        (b'u', 2),
+        (b'I', 4),
+        (b'i', 4),
+        (b'l', 8),
+        (b'L', 8),
+        (b'T', 8),
+    ] {
+        for value in [0x00, 0x7f, 0x80, 0xff] {
+            values.push((kind, vec![value; bytes]));
+        }
+    }
+    for kind in [b'F', b'A'] {
+        for levels in [1, 50, 70, 3000, 15_000] {
+            let value = nested(kind, levels);
+            values.push((kind, value[1..].to_vec()));
+        }
+    }
+    values
+}
+
+const NAMES: [&[u8]; 24] = [
+    b"",
+    b".",
+    b"..",
+    b"../../etc/passwd",
+    b"..\\..\\boot.ini",
+    b"/etc/passwd",
+    b"echo/../echo",
+    b"echo.wasm/",
+    b"C:echo",
+    b"echo\0",
+    b"\0",
+    b"echo\r\nX: y",
+    b"\x1b[2J\x1b]0;owned\x07",
+    b"\xc2\x9b31m",
+    b"%2e%2e%2fecho",
+    b"file:///etc/passwd",
+    b"-rf",
+    b".hidden",
+    b"e\xcc\x81cho",
+    b"\xe2\x80\xaeohce",
+    b"\xef\xbc\x85cho",
+    b"echo ",
+    b"${HOME}",
+    b"'; drop table tasks; --",
+];
+
+/// The texts that a producer may set, by their place.
+const TEXTS: [(usize, &str); 7] = [
+    (0, "content_type"),
+    (1, "content_encoding"),
+    (5, "correlation_id"),
+    (6, "reply_to"),
+    (8, "message_id"),
+    (12, "app_id"),
+    (13, "cluster_id"),
+];
+
+fn all(queue: &str) -> Vec<Hostile> {
+    let mut all = names();
+    all.extend(texts());
+    all.extend(headers());
+    all.extend(forgeries(queue));
+    all.push(hostile("nothing at all", Properties::default()).body(Vec::new()));
+    all.push(hostile("an empty body", Properties::kind("echo")).body(Vec::new()));
+    let large = || vec![b'x'; 16 << 20];
+    all.push(hostile("the largest body of 4.x", Properties::kind("echo")).body(large()));
+    all.push(hostile(
+        "priority",
+        Properties::kind("echo").with(4, vec![255]),
+    ));
+    all.push(hostile(
+        "delivery mode",
+        Properties::kind("echo").with(3, vec![77]),
+    ));
+    for stamp in [[0; 8], [0x7f; 8], [0xff; 8]] {
+        all.push(hostile(
+            "timestamp",
+            Properties::kind("echo").with(9, stamp.to_vec()),
+        ));
+    }
+    for expiration in [&b"-1"[..], b"\xff", b"4294967295", b"soon", b""] {
+        all.push(hostile(
+            "expiration",
+            Properties::kind("echo").with_text(7, expiration),
+        ));
+    }
+    all
+}
+
+fn names() -> Vec<Hostile> {
+    let mut all = Vec::new();
+    let overlong = vec![b'a'; 255];
+    for name in NAMES.into_iter().chain([&overlong[..]]) {
+        let shown = String::from_utf8_lossy(name).into_owned();
+        all.push(hostile(format!("type {shown}"), Properties::kind(name)).dies_of("plugin name"));
+        let header = Properties::headers(&text_entry("plugin", name));
+        all.push(hostile(format!("header plugin {shown}"), header).dies_of("plugin name"));
+    }
+    let bytes = Properties::headers(&text_entry("plugin", b"ech\xff"));
+    all.push(hostile("header plugin in bytes", bytes).dies_of("plugin name"));
+    all.push(hostile("type in bytes", Properties::kind(b"ech\xff")).dies_of("`type` is not UTF-8"));
+    all
+}
+
+fn texts() -> Vec<Hostile> {
+    let mut all = Vec::new();
+    let hostile_texts: [&[u8]; 8] = [
+        b"",
+        b"\xff",
+        &[0xfe; 255],
+        &[b'x'; 255],
+        b"\0",
+        b"\x1b[31m\r\n",
+        b"a\xc3",
+        b"amq.rabbitmq.reply-to",
+    ];
+    for (place, name) in TEXTS {
+        for text in hostile_texts {
+            let properties = Properties::kind("echo").with_text(place, text);
+            let shown = String::from_utf8_lossy(text).into_owned();
+            let mut one = hostile(format!("{name} {shown}"), properties);
+            let reaches_the_task = !matches!(name, "content_encoding" | "app_id" | "cluster_id");
+            if std::str::from_utf8(text).is_err() && reaches_the_task {
+                one = one.dies_of("is not UTF-8");
+            }
+            all.push(one);
+        }
+    }
+    for text in [
+        &b"nobody"[..],
+        b"amq.rabbitmq.reply-to.g1h2AA.x",
+        b"\xff\0",
+        b"",
+    ] {
+        let properties = Properties::kind("echo")
+            .with_text(6, text)
+            .with_text(5, "c");
+        all.push(hostile("reply to nobody", properties));
+    }
+    all
+}
+
+fn headers() -> Vec<Hostile> {
+    let mut all = Vec::new();
+    for (kind, value) in values() {
+        for name in ["x", "plugin", "traceparent"] {
+            let properties = Properties::headers(&entry(name, kind, &value));
+            let shown = format!("header {name} of type {} {}", char::from(kind), value.len());
+            all.push(hostile(shown, properties));
+        }
+    }
+    let many: Vec<u8> = (0..1000)
+        .flat_map(|number| text_entry(format!("header-{number}"), "value"))
+        .collect();
+    all.push(hostile(
+        "1000 headers",
+        Properties::kind("echo").with_headers(&many),
+    ));
+    let twice = [text_entry("a", "1"), entry("a", b'V', b"")].concat();
+    all.push(hostile(
+        "a header twice",
+        Properties::kind("echo").with_headers(&twice),
+    ));
+    let named = Properties::kind("echo").with_headers(&text_entry(b"\xff\x1b", "x"));
+    all.push(hostile("a header's name in bytes", named).dies_of("header"));
+    // All but the whole of the largest frame, so that no copy of it would be within.
+    let largest = text_entry("large", vec![b'x'; 131_072 - 60]);
+    let largest = Properties::kind("echo").with_headers(&largest);
+    all.push(hostile("the largest header", largest).dies_of("too many to be copied"));
+    let many: Vec<u8> = (0..1200)
+        .flat_map(|number| text_entry(format!("header-{number}"), [b'x'; 92]))
+        .collect();
+    let many = Properties::kind("/").with_headers(&many);
+    all.push(hostile("the most headers", many).dies_of("too many to be copied"));
+    all
+}
+
+/// What the host and the broker write themselves, written by somebody else.
+fn forgeries(queue: &str) -> Vec<Hostile> {
+    let mut all = Vec::new();
+    for name in [
+        "scutwork-attempt",
+        "scutwork-parked-since",
+        "scutwork-on-trial",
+        "scutwork-notify",
+        "scutwork-dead-reason",
+        "scutwork-dead-at",
+        "scutwork-outcome",
+        "x-delivery-count",
+        "x-acquired-count",
+        "x-death",
+        "x-first-death-queue",
+        "CC",
+        "BCC",
+    ] {
+        for (kind, value) in values() {
+            let properties = Properties::kind("echo").with_headers(&entry(name, kind, &value));
+            let shown = format!("forged {name} of type {} {}", char::from(kind), value.len());
+            all.push(hostile(shown, properties));
+        }
+    }
+    let future = 4_000_000_000_000_u64.to_be_bytes();
+    let parked = entry("scutwork-parked-since", b'l', &future);
+    let parked = Properties::kind("nowhere").with_headers(&parked);
+    all.push(hostile("parked in the future", parked).dies_of("nowhere"));
+    // A copy that kept this would come back to the queue from every settlement.
+    let again = [b"S", &long(queue.as_bytes())[..]].concat();
+    for name in ["CC", "BCC"] {
+        let properties = Properties::kind("/").with_headers(&entry(name, b'A', &long(&again)));
+        all.push(hostile(name, properties).dies_of("plugin name"));
+    }
+    all
+}
+
+/// Publishes, with a new connection for each that the broker refuses. Gives how many it took.
+fn publish(url: &str, queue: &str, messages: impl IntoIterator<Item = Hostile>) -> Vec<Hostile> {
+    let mut wire = Wire::open(url);
+    let mut taken = Vec::new();
+    for message in messages {
+        match wire.publish(queue, &message.properties, &message.body) {
+            Ok(()) => taken.push(message),
+            Err(_) => {
+                println!("refused by the broker: {}", message.name);
+                wire = Wire::open(url);
+            }
+        }
+    }
+    taken
+}
+
+fn every_hostile_message_ends(url: &str) {
+    let mut target = Target::new(url);
+    let listed = all(&target.queue)
+        .into_iter()
+        .enumerate()
+        .map(|(number, mut one)| {
+            // What has no id of its own is known by its payload.
+            if !one.body.is_empty() && one.body.len() < 100 {
+                one.body = number.to_string().into_bytes();
+            }
+            one
+        });
+    let taken = publish(url, &target.queue, listed);
+    // CC to the queue itself is one more, once.
+    let copies = taken
+        .iter()
+        .filter(|one| one.name == "CC" || one.name == "BCC")
+        .count();
+    let count = u32::try_from(taken.len() + copies).unwrap();
+    target.await_ends(count);
+    println!(
+        "hostile messages: {:?} of {} taken",
+        target.ends,
+        taken.len()
+    );
+    let letters = target.letters();
+    assert_eq!(u32::try_from(letters.len()).unwrap(), target.ends["dead"]);
+    for letter in &letters {
+        assert!(!letter["error"].as_str().unwrap().is_empty(), "{letter}");
+    }
+    for one in taken.iter().filter(|one| !one.body.is_empty()) {
+        let Some(error) = one.dies_of else { continue };
+        let body = String::from_utf8(one.body.clone()).unwrap();
+        let letter = letters
+            .iter()
+            .find(|letter| letter["payload"]["text"] == body);
+        let letter = letter.unwrap_or_else(|| panic!("{} is not dead", one.name));
+        let why = letter["error"].as_str().unwrap();
+        assert!(why.contains(error), "{}: {why}", one.name);
+    }
+    assert_serves(&mut target);
+}
+
+/// The worker still does what it is for.
+fn assert_serves(target: &mut Target) {
+    let reply = target.run(&["submit", "echo", "still here", "--wait"]);
+    assert_eq!(reply, "still here");
+}
+
+#[test]
+fn every_hostile_message_ends_on_rabbitmq_3() {
+    every_hostile_message_ends(&shared_url());
+}
+
+#[test]
+fn every_hostile_message_ends_on_rabbitmq_4() {
+    every_hostile_message_ends(&shared_url_of_4());
+}
+
+#[test]
+fn a_routing_key_that_is_not_utf_8_stops_nobody() {
+    for url in [shared_url(), shared_url_of_4()] {
+        let mut target = Target::new(&url);
+        let mut wire = Wire::open(&url);
+        wire.bind(&target.queue, &target.queue);
+        for key in [&b"\xff\xfe"[..], &[0x80; 255], b"\xc3"] {
+            let echo = Properties::kind("echo");
+            wire.publish_to(&target.queue, key, &echo, b"x").unwrap();
+            let nobody = Properties::kind("/");
+            wire.publish_to(&target.queue, key, &nobody, b"x").unwrap();
+        }
+        target.await_ends(6);
+        assert_eq!(target.ends, BTreeMap::from([("dead", 3), ("done", 3)]));
+    }
+}
+
+/// 3.10 crashes the connection of who publishes to a process of a node that it does not know, and such
+/// an address has the right form.
+#[test]
+fn a_reply_that_the_broker_fails_at_is_given_up_and_its_task_is_done() {
+    for url in [shared_url(), shared_url_of_4()] {
+        let mut target = Target::new(&url);
+        target.may_reconnect = true;
+        let mut wire = Wire::open(&url);
+        let nobody = "amq.rabbitmq.reply-to.g1h3CHJlcGx5QDc3AABFEAAAAABrBb7h.x";
+        for _ in 0..3 {
+            let asking = Properties::kind("echo").with_text(6, nobody);
+            wire.publish(&target.queue, &asking, b"x").unwrap();
+        }
+        target.await_ends(3);
+        assert_eq!(target.ends, BTreeMap::from([("done", 3)]));
+        assert_serves(&mut target);
+    }
+}
+
+fn random_text(random: &mut fastrand::Rng) -> Vec<u8> {
+    match random.u32(0..5) {
+        0 => random.choice(NAMES).unwrap().to_vec(),
+        1 => b"echo".to_vec(),
+        2 => vec![random.u8(..); random.usize(0..256)],
+        _ => (0..random.usize(0..20)).map(|_| random.u8(..)).collect(),
+    }
+}
+
+fn random_message(random: &mut fastrand::Rng, values: &[(u8, Vec<u8>)]) -> Hostile {
+    let mut properties = Properties::default();
+    for place in [0, 1, 5, 6, 8, 10, 12, 13] {
+        if random.u32(0..4) == 0 {
+            properties = properties.with_text(place, random_text(random));
+        }
+    }
+    if random.bool() {
+        let mut entries = Vec::new();
+        for _ in 0..random.u32(0..4) {
+            let (kind, value) = random.choice(values).unwrap();
+            if value.len() < 1000 {
+                entries.extend(entry(random_text(random), *kind, value));
+            }
+        }
+        properties = properties.with_headers(&entries);
+    }
+    if random.bool() {
+        properties = properties.with(4, vec![random.u8(..)]);
+    }
+    let body = (0..random.usize(0..50)).map(|_| random.u8(..)).collect();
+    hostile("random", properties).body(body)
+}
+
+/// A seeded fuzz; `SCUTWORK_FUZZ` gives the number of messages, `SCUTWORK_FUZZ_SEED` the seed.
+fn random_messages_end(url: &str) {
+    let asked = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse::<u64>().unwrap())
+    };
+    let count = asked("SCUTWORK_FUZZ").unwrap_or(SEEDED.into());
+    let seed = asked("SCUTWORK_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("fuzz: {count} messages, seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    // The broker hangs up at what is no number to it.
+    let mut values = values();
+    values.retain(|(kind, _)| !matches!(kind, b'f' | b'd'));
+    let mut target = Target::new(url);
+    let messages = (0..count).map(|_| random_message(&mut random, &values));
+    let taken = publish(url, &target.queue, messages);
+    target.await_ends(u32::try_from(taken.len()).unwrap());
+    println!("fuzz: {:?} of {} taken", target.ends, taken.len());
+    assert_eq!(
+        u32::try_from(target.letters().len()).unwrap(),
+        target.ends["dead"]
+    );
+    assert_serves(&mut target);
+}
+
+#[test]
+fn random_messages_end_on_rabbitmq_3() {
+    random_messages_end(&shared_url());
+}
+
+#[test]
+fn random_messages_end_on_rabbitmq_4() {
+    random_messages_end(&shared_url_of_4());
+}
+
+/// What a producer can put on the embedded queue by the library is text already; the rest is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_hostile_message_ends_on_sqlite() {
+    let mut target = Target::new("sqlite:queue.db");
+    let path = target.place.path().join("queue.db");
+    let broker = Sqlite::open(SqliteOptions::new(path), printed()).unwrap();
+    let mut messages = Vec::new();
+    for name in NAMES {
+        let text = String::from_utf8_lossy(name).into_owned();
+        messages.push(Message {
+            plugin: Some(text.clone()),
+            ..Message::default()
+        });
+        messages.push(Message {
+            plugin: Some("echo".into()),
+            id: Some(text.clone()),
+            content_type: Some(text.clone()),
+            headers: vec![(text.clone(), text.repeat(1000)); 1000],
+            reply_to: Some(ReplyTo {
+                address: text.clone(),
+                correlation_id: Some(text),
+                notify: true,
+            }),
+            priority: Some(255),
+            record: Record {
+                attempt: u32::MAX,
+                on_trial: true,
+                parked_since: std::time::SystemTime::now()
+                    .checked_add(std::time::Duration::from_secs(1 << 33)),
+            },
+            ..Message::default()
+        });
+    }
+    messages.push(Message {
+        body: vec![b'.'; 64 << 20].into(),
+        ..Message::default()
+    });
+    let count = u32::try_from(messages.len()).unwrap();
+    let queue = target.queue.parse().unwrap();
+    broker.publish(&queue, messages, None).await.unwrap();
+    tokio::task::block_in_place(|| {
+        target.await_ends(count);
+        assert_serves(&mut target);
+        let letters = target.letters();
+        assert_eq!(u32::try_from(letters.len()).unwrap(), target.ends["dead"]);
+        println!("hostile messages on SQLite: {:?}", target.ends);
+    });
+}
