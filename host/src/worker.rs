@@ -2,16 +2,18 @@
 
 mod attempt;
 mod stop;
+mod trial;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::broker::{Broker, BrokerError, Consumer, Delivery};
+use crate::broker::{Broker, BrokerError, Consumer, Delivery, Suspects};
 use crate::event::{Event, Observers};
 use crate::name::{PluginName, QueueName};
 use crate::plugin::registry::Registry;
@@ -19,11 +21,15 @@ use crate::sandbox::{Cancel, Sandbox};
 use crate::settlement::Parking;
 use crate::task::TaskRules;
 
-pub use stop::{Stop, StopSwitch};
+use self::attempt::Company;
+pub use self::stop::{Stop, StopSwitch};
 
 /// The share of the grace period after which running plugins are told that they are cancelled; the
 /// rest is theirs to come to an end.
 const CANCEL_AFTER: f64 = 0.8;
+
+/// Why waiting for a slot or at a gate cannot fail.
+const OPEN: &str = "these semaphores are never closed";
 
 /// How long releases may take once the grace period is over.
 const RELEASE_WITHIN: Duration = Duration::from_secs(5);
@@ -60,8 +66,6 @@ struct Shared {
     sandbox: Arc<Sandbox>,
     observers: Observers,
     slots: Semaphore,
-    /// Held by the one task that is on trial.
-    dock: Semaphore,
     /// One gate for each plugin whose manifest bounds how many of its tasks run at once, with the
     /// bound that it was made for.
     gates: Mutex<HashMap<PluginName, (NonZeroU32, Arc<Semaphore>)>>,
@@ -81,7 +85,6 @@ impl Worker {
     ) -> Self {
         let shared = Shared {
             slots: Semaphore::new(settings.slots),
-            dock: Semaphore::new(1),
             gates: Mutex::default(),
             cancel: Cancel::new(),
             settings,
@@ -110,7 +113,9 @@ impl Worker {
                 .broker
                 .consume(queue, self.shared.settings.prefetch)
                 .await?;
-            intakes.spawn(Intake::new(self.shared.clone(), queue.clone(), consumer).run());
+            let suspects = self.broker.suspects(queue).await?;
+            let intake = Intake::new(self.shared.clone(), queue.clone(), consumer);
+            intakes.spawn(intake.run(suspects));
         }
         let work = async {
             while let Some(ended) = intakes.join_next().await {
@@ -144,22 +149,34 @@ impl Intake {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(mut self, suspects: Box<dyn Suspects>) {
+        let trials = trial::hold(self.shared.clone(), self.queue.clone(), suspects);
+        self.attempts.spawn(trials);
         let limit = usize::from(self.shared.settings.prefetch);
         let mut batch: Vec<Delivery> = Vec::with_capacity(limit);
         let stop = self.shared.stop.clone();
         loop {
             tokio::select! {
                 () = stop.draining() => break,
-                () = self.consumer.next(&mut batch, limit) => {
-                    for delivery in batch.drain(..) {
-                        self.attempts.spawn(attempt::run(self.shared.clone(), self.queue.clone(), delivery));
-                    }
-                }
+                () = self.consumer.next(&mut batch, limit) => self.begin(&mut batch).await,
                 Some(ended) = self.attempts.join_next() => report_panic(ended),
             }
         }
         self.drain().await;
+    }
+
+    /// Starts an attempt for each delivery. What is suspected leaves the queue first, before another of
+    /// them can kill the worker once more.
+    async fn begin(&mut self, batch: &mut Vec<Delivery>) {
+        let attempt = |delivery| {
+            let (shared, queue) = (self.shared.clone(), self.queue.clone());
+            attempt::run(shared, queue, delivery, Company::Others)
+        };
+        let suspected = batch.extract_if(.., |delivery| attempt::is_suspect(delivery));
+        join_all(suspected.map(attempt).collect::<Vec<_>>()).await;
+        for delivery in batch.drain(..) {
+            self.attempts.spawn(attempt(delivery));
+        }
     }
 
     async fn drain(&mut self) {

@@ -14,6 +14,7 @@ mod delay;
 pub mod examination;
 mod greeting;
 mod hold;
+mod loops;
 mod message;
 mod outlet;
 mod pace;
@@ -21,17 +22,16 @@ mod pause;
 mod publisher;
 mod replies;
 mod stop;
+mod suspects;
 mod topology;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use self::address::Address;
 use self::connection::Connector;
@@ -40,19 +40,18 @@ use self::dead_letters::RabbitDeadLetters;
 use self::delay::Delay;
 pub use self::greeting::Greeting;
 use self::hold::Desk;
+use self::loops::Loops;
 use self::outlet::{Destination, NotPublished, Outlet, Patience};
 use self::publisher::Publisher;
 use self::replies::RabbitReplies;
+use self::suspects::RabbitSuspects;
 use super::{
-    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, NoticeSink, Part, Replies,
+    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, NoticeSink, Part, Replies, Suspects,
 };
 use crate::name::QueueName;
 
 /// How many messages may wait for their confirms at once.
 const WINDOW: usize = 1000;
-
-/// How long the loops may take to close their connections.
-const CLOSE: Duration = Duration::from_secs(5);
 
 /// RabbitMQ's own default for how long a delivery may be unsettled.
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -143,7 +142,7 @@ pub struct RabbitMq {
     publisher: Arc<Publisher>,
     notices: NoticeSink,
     settlement: SettlementMode,
-    loops: Mutex<Vec<JoinHandle<()>>>,
+    loops: Loops,
 }
 
 impl RabbitMq {
@@ -165,12 +164,14 @@ impl RabbitMq {
             name: options.connection_name,
         });
         let (publisher, publishing) = Publisher::start(connector.clone(), notices.clone()).await?;
+        let loops = Loops::default();
+        loops.own(publishing);
         Ok(RabbitMq {
             connector,
             publisher: Arc::new(publisher),
             notices,
             settlement: options.settlement,
-            loops: Mutex::new(vec![publishing]),
+            loops,
         })
     }
 
@@ -179,10 +180,13 @@ impl RabbitMq {
         outlet.map_err(|why| BrokerError::Unavailable(anyhow!(why)))
     }
 
-    fn own(&self, handle: JoinHandle<()>) {
-        let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
-        loops.retain(|handle| !handle.is_finished());
-        loops.push(handle);
+    fn desk(&self, queue: &QueueName) -> Arc<Desk> {
+        Arc::new(Desk {
+            queue: queue.clone(),
+            publisher: self.publisher.clone(),
+            mode: self.settlement,
+            notices: self.notices.clone(),
+        })
     }
 }
 
@@ -207,16 +211,16 @@ impl Broker for RabbitMq {
         queue: &QueueName,
         prefetch: u16,
     ) -> Result<Box<dyn Consumer>, BrokerError> {
-        let desk = Arc::new(Desk {
-            queue: queue.clone(),
-            publisher: self.publisher.clone(),
-            mode: self.settlement,
-            notices: self.notices.clone(),
-        });
         let (consumer, consuming) =
-            RabbitConsumer::start(self.connector.clone(), desk, prefetch).await?;
-        self.own(consuming);
+            RabbitConsumer::start(self.connector.clone(), self.desk(queue), prefetch).await?;
+        self.loops.own(consuming);
         Ok(Box::new(consumer))
+    }
+
+    async fn suspects(&self, queue: &QueueName) -> Result<Box<dyn Suspects>, BrokerError> {
+        let (connector, loops) = (self.connector.clone(), self.loops.clone());
+        let suspects = RabbitSuspects::new(connector, self.desk(queue), loops);
+        Ok(Box::new(suspects))
     }
 
     async fn replies(&self) -> Result<Box<dyn Replies>, BrokerError> {
@@ -253,7 +257,7 @@ impl Broker for RabbitMq {
                 return Ok(None);
             }
             match part {
-                Part::Ready => topology::purge(link, queue.as_str()).await,
+                Part::Ready => topology::purge_ready(link, queue).await,
                 Part::Delayed => topology::purge_delays(link, queue).await.map(Some),
                 // Before the first dead letter there is no queue for them.
                 Part::Dead => topology::purge(link, &topology::dead_name(queue))
@@ -273,14 +277,7 @@ impl Broker for RabbitMq {
 
     async fn close(&self) {
         self.publisher.stop();
-        let loops = std::mem::take(&mut *self.loops.lock().unwrap_or_else(PoisonError::into_inner));
-        for mut handle in loops {
-            if timeout(CLOSE, &mut handle).await.is_err() {
-                handle.abort();
-                // Until it has ended, holds of its deliveries would still look alive.
-                let _ = handle.await;
-            }
-        }
+        self.loops.end().await;
     }
 }
 

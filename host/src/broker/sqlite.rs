@@ -15,6 +15,7 @@ mod replies;
 mod row;
 mod schema;
 mod store;
+mod suspects;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -31,9 +32,10 @@ use self::desk::Desk;
 use self::presence::Presence;
 use self::reader::Reader;
 use self::replies::SqliteReplies;
+use self::suspects::SqliteSuspects;
 use self::writer::Writer;
 use super::{
-    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, NoticeSink, Part, Replies,
+    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, NoticeSink, Part, Replies, Suspects,
 };
 use crate::name::QueueName;
 
@@ -157,6 +159,11 @@ impl Broker for Sqlite {
             prefetch,
             Arc::clone(&self.notices),
         )))
+    }
+
+    async fn suspects(&self, queue: &QueueName) -> Result<Box<dyn Suspects>, BrokerError> {
+        let (desk, reader) = (self.desk.clone(), self.reader.clone());
+        Ok(Box::new(SqliteSuspects::new(desk, reader, queue.clone())))
     }
 
     async fn replies(&self) -> Result<Box<dyn Replies>, BrokerError> {

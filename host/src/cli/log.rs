@@ -197,6 +197,12 @@ fn tell_settled(run: &Run<'_>, settlement: &Settlement, usage: Option<Usage>) {
                 "retry: {why}"
             );
         }
+        Settlement::Release { record, .. } if record.on_trial => {
+            warn!(
+                task,
+                plugin, attempt, "suspected: it was there when workers died, and will run alone"
+            );
+        }
         Settlement::Release { after, .. } => {
             info!(
                 task,

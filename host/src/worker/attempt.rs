@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 
-use super::Shared;
+use super::{OPEN, Shared};
 use crate::broker::{Delivery, Message, Record};
 use crate::event::{Event, Run};
 use crate::name::{PluginName, QueueName};
@@ -13,10 +13,16 @@ use crate::outcome::{Failure, Outcome, Usage};
 use crate::plugin::Plugin;
 use crate::sandbox::{Finished, Job};
 use crate::settlement::{Facts, RetryPolicy, Settlement, Triage, triage};
-use crate::task::Task;
+use crate::task::{BadTask, Task};
 
-/// How long a task on trial waits for the one before it.
-const TRIAL_AGAIN: Duration = Duration::from_secs(1);
+/// Who runs beside an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Company {
+    /// Others; it takes its place among them.
+    Others,
+    /// Nobody, to which whoever starts it has seen.
+    Nobody,
+}
 
 /// What an attempt came to, and what the settlement depends on beside that.
 struct Attempted {
@@ -43,25 +49,33 @@ impl Attempted {
     }
 }
 
+/// Whether a delivery is to leave the queue for the suspects.
+pub(super) fn is_suspect(delivery: &Delivery) -> bool {
+    verdict(delivery) == Triage::Suspect
+}
+
+fn verdict(delivery: &Delivery) -> Triage {
+    triage(
+        delivery.crashes,
+        &delivery.message.record,
+        delivery.standing,
+    )
+}
+
 /// Runs the task that was delivered, if it is one, and settles the delivery.
-pub(super) async fn run(shared: Arc<Shared>, queue: QueueName, mut delivery: Delivery) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    queue: QueueName,
+    mut delivery: Delivery,
+    company: Company,
+) {
     let decoded = Task::decode(&mut delivery.message, &shared.settings.rules);
-    let on_trial = Record {
-        on_trial: true,
-        ..delivery.message.record.clone()
-    };
-    let attempted = match triage(delivery.crashes, &delivery.message.record) {
+    let attempted = match verdict(&delivery) {
+        Triage::Run => attempt(&shared, &queue, &delivery, decoded, company).await,
+        Triage::Suspect => return suspect(&shared, delivery).await,
         Triage::Guilty => Attempted::failed(Failure::Crashed {
             crashes: delivery.crashes,
         }),
-        Triage::Suspect => {
-            return release(&shared, delivery, Duration::ZERO, on_trial).await;
-        }
-        Triage::RunAlone => match shared.dock.try_acquire() {
-            Ok(_dock) => attempt(&shared, &queue, &delivery, decoded).await,
-            Err(_) => return release(&shared, delivery, TRIAL_AGAIN, on_trial).await,
-        },
-        Triage::Run => attempt(&shared, &queue, &delivery, decoded).await,
     };
     // A hold that was lost before the run is no longer ours to settle: the broker delivers again.
     if !delivery.hold.is_live() && matches!(attempted.outcome, Outcome::Interrupted) {
@@ -80,14 +94,15 @@ async fn attempt(
     shared: &Shared,
     queue: &QueueName,
     delivery: &Delivery,
-    decoded: Result<Task, crate::task::BadTask>,
+    decoded: Result<Task, BadTask>,
+    company: Company,
 ) -> Attempted {
     let task = match decoded {
         Ok(task) => task,
         Err(bad) => return Attempted::failed(Failure::BadTask(bad)),
     };
     let places = tokio::select! {
-        places = wait_for_places(shared, &task.plugin) => places,
+        places = wait_for_places(shared, &task.plugin, company) => places,
         () = shared.stop.draining() => return Attempted::interrupted(),
     };
     if !delivery.hold.is_live() {
@@ -130,17 +145,23 @@ async fn attempt(
     }
 }
 
+/// What an attempt holds while it runs among others.
+struct Places<'a> {
+    _gate: Option<OwnedSemaphorePermit>,
+    _slot: SemaphorePermit<'a>,
+}
+
 /// A place at the plugin's own gate, if it has one, and then a slot: in that order, so that tasks of
-/// a plugin that is full keep no slot from others.
+/// a plugin that is full keep no slot from others. None for whoever runs alone.
 async fn wait_for_places<'a>(
     shared: &'a Shared,
     plugin: &PluginName,
-) -> (
-    Option<OwnedSemaphorePermit>,
-    tokio::sync::SemaphorePermit<'a>,
-) {
-    const OPEN: &str = "these semaphores are never closed";
+    company: Company,
+) -> Option<Places<'a>> {
     let plugin_now = shared.registry.get_or_await(plugin).await;
+    if company == Company::Nobody {
+        return None;
+    }
     let bound = plugin_now.and_then(|plugin| plugin.manifest.concurrency);
     let gate = match bound {
         None => None,
@@ -152,7 +173,10 @@ async fn wait_for_places<'a>(
                 .expect(OPEN),
         ),
     };
-    (gate, shared.slots.acquire().await.expect(OPEN))
+    Some(Places {
+        _gate: gate,
+        _slot: shared.slots.acquire().await.expect(OPEN),
+    })
 }
 
 fn unknown_plugin(name: &PluginName) -> Failure {
@@ -187,14 +211,15 @@ fn decide(
     }
 }
 
-async fn release(shared: &Shared, delivery: Delivery, after: Duration, record: Record) {
-    settle(
-        shared,
-        delivery,
-        Settlement::Release { after, record },
-        None,
-    )
-    .await;
+async fn suspect(shared: &Shared, delivery: Delivery) {
+    let settlement = Settlement::Release {
+        after: Duration::ZERO,
+        record: Record {
+            on_trial: true,
+            ..delivery.message.record.clone()
+        },
+    };
+    settle(shared, delivery, settlement, None).await;
 }
 
 async fn settle(shared: &Shared, delivery: Delivery, settlement: Settlement, usage: Option<Usage>) {

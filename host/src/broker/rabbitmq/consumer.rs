@@ -23,7 +23,7 @@ use super::pace::Pace;
 use super::pause::{self, Seen};
 use super::stop::{Stop, Switch, switch};
 use super::topology;
-use crate::broker::{BrokerError, Consumer, Delivery, Notice};
+use crate::broker::{BrokerError, Consumer, Delivery, Notice, Standing};
 use crate::settlement::Settlement;
 use crate::units::show_duration;
 
@@ -374,6 +374,10 @@ impl Source {
         Delivery {
             message: message::read(&original, delivered.data),
             crashes: message::crashes(&original, delivered.redelivered),
+            standing: match self.desk.mode {
+                SettlementMode::Standard => Standing::Ordinary,
+                SettlementMode::Native => Standing::Native,
+            },
             hold: Box::new(RabbitHold {
                 desk: self.desk.clone(),
                 acks: acks.clone(),

@@ -144,23 +144,22 @@ impl RabbitHold {
             message::copy(&self.original, message, record).map_err(|error| format!("{error:#}"))?;
         let queue = &self.desk.queue;
         if after.is_zero() {
+            let to = if record.on_trial {
+                Destination::Suspects(queue)
+            } else {
+                Destination::Queue(queue)
+            };
             // The worker is going; it has no time for more than one try.
             let sent = self
                 .desk
                 .publisher
-                .publish(
-                    Destination::Queue(queue),
-                    properties.clone(),
-                    &message.body,
-                    Patience::Bounded,
-                )
+                .publish(to, properties.clone(), &message.body, Patience::Bounded)
                 .await;
             match sent {
                 Ok(()) => return Ok(Verdict::Ack),
                 Err(_) if self.may_return() => return Ok(Verdict::Requeue),
                 Err(_) => {
-                    self.send(Destination::Queue(queue), properties, &message.body)
-                        .await?;
+                    self.send(to, properties, &message.body).await?;
                     return Ok(Verdict::Ack);
                 }
             }

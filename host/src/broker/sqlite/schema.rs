@@ -17,7 +17,11 @@ use crate::broker::BrokerError;
 const APPLICATION_ID: i32 = 0x7363_7574;
 
 /// Each entry leads from the version of its index to the next. A published entry is never edited.
-const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("pause.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema.sql"),
+    include_str!("pause.sql"),
+    include_str!("suspects.sql"),
+];
 
 /// How long a connection tries for a lock that others hold before it says so.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
