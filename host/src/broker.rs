@@ -111,6 +111,7 @@ pub trait Hold: Send + Sync {
     ///
     /// # Errors
     /// [`SettleError::Lost`] when the hold ended first; the message will be delivered again.
+    /// [`SettleError::Unacked`] when it ended between publishing and the ack, which may have arrived.
     /// [`SettleError::Failed`] when the broker refused; the message stays held or is delivered
     /// again, and is not lost.
     ///
@@ -145,6 +146,9 @@ pub enum SettleError {
     /// The hold on the delivery ended before: the connection was cut, or the lease was taken over.
     #[error("the hold on the delivery was lost; the broker delivers it again")]
     Lost,
+    /// All that the settlement publishes is safe, but the hold was lost while the original was acked.
+    #[error("the hold on the delivery was lost with its ack; the broker may deliver it again")]
+    Unacked,
     /// The broker said no, or could not.
     #[error("{0:#}")]
     Failed(anyhow::Error),

@@ -58,6 +58,19 @@ pub enum Settlement {
     },
 }
 
+impl Settlement {
+    /// What a requester is told by it.
+    pub fn reply(&self) -> Option<&Reply> {
+        match self {
+            Settlement::Done { reply }
+            | Settlement::Retry { reply, .. }
+            | Settlement::Dead { reply, .. } => Some(reply),
+            Settlement::Park { reply, .. } => reply.as_ref(),
+            Settlement::Release { .. } => None,
+        }
+    }
+}
+
 /// Why and how a task died. It travels with the message to the dead letters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadLetter {

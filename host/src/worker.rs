@@ -1,6 +1,7 @@
 //! [`Worker`]: takes deliveries from its queues, runs each in a slot, and settles it by its outcome.
 
 mod attempt;
+mod runs;
 mod stop;
 mod trial;
 
@@ -22,6 +23,7 @@ use crate::settlement::Parking;
 use crate::task::TaskRules;
 
 use self::attempt::Company;
+use self::runs::Runs;
 pub use self::stop::{Stop, StopSwitch};
 
 /// The share of the grace period after which running plugins are told that they are cancelled; the
@@ -65,6 +67,7 @@ struct Shared {
     registry: Arc<Registry>,
     sandbox: Arc<Sandbox>,
     observers: Observers,
+    runs: Runs,
     slots: Semaphore,
     /// One gate for each plugin whose manifest bounds how many of its tasks run at once, with the
     /// bound that it was made for.
@@ -85,6 +88,7 @@ impl Worker {
     ) -> Self {
         let shared = Shared {
             slots: Semaphore::new(settings.slots),
+            runs: Runs::default(),
             gates: Mutex::default(),
             cancel: Cancel::new(),
             settings,
@@ -172,7 +176,9 @@ impl Intake {
             let (shared, queue) = (self.shared.clone(), self.queue.clone());
             attempt::run(shared, queue, delivery, Company::Others)
         };
-        let suspected = batch.extract_if(.., |delivery| attempt::is_suspect(delivery));
+        let suspected = batch.extract_if(.., |delivery| {
+            attempt::is_suspect(&self.shared, &self.queue, delivery)
+        });
         join_all(suspected.map(attempt).collect::<Vec<_>>()).await;
         for delivery in batch.drain(..) {
             self.attempts.spawn(attempt(delivery));

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Format, Global, output};
 use crate::broker::Notice;
-use crate::event::{Event, Level, Observer, PluginEvent, Run};
+use crate::event::{Event, Level, Observer, PluginEvent, Repeat, Run};
 use crate::outcome::Usage;
 use crate::settlement::Settlement;
 use crate::units::show_duration;
@@ -93,6 +93,23 @@ impl Observer for LogObserver {
             } => tell_settled(run, settlement, *usage),
             Event::NotSettled { run, error } => {
                 warn!(task = run.task, plugin = run.plugin, "not settled: {error}");
+            }
+            Event::Repeated { run, repeat } => {
+                let (task, plugin, attempt) = (run.task, run.plugin, run.attempt);
+                match repeat {
+                    Repeat::Running => warn!(
+                        task,
+                        plugin,
+                        attempt,
+                        "delivered again while it runs: not run twice, its end settles this delivery"
+                    ),
+                    Repeat::Ended => info!(
+                        task,
+                        plugin,
+                        attempt,
+                        "delivered again after it ran: not run again, settled by how that ended"
+                    ),
+                }
             }
             Event::Draining { running, grace } => {
                 info!(

@@ -223,7 +223,12 @@ impl RabbitHold {
             verdict,
             written,
         };
-        self.acks.send(ack).map_err(|_| SettleError::Lost)?;
-        told.await.map_err(|_| SettleError::Lost)
+        let is_told = self.acks.send(ack).is_ok() && told.await.is_ok();
+        match (is_told, verdict) {
+            (true, _) => Ok(()),
+            (false, Verdict::Ack) => Err(SettleError::Unacked),
+            // Whatever arrived of these, the message is the queue's again, or its policy's.
+            (false, Verdict::Requeue | Verdict::Discard) => Err(SettleError::Lost),
+        }
     }
 }
