@@ -69,6 +69,8 @@ struct Shared {
     observers: Observers,
     runs: Runs,
     slots: Semaphore,
+    /// Held while one queue's suspects are tried, for two trials at once would not be alone.
+    dock: Semaphore,
     /// One gate for each plugin whose manifest bounds how many of its tasks run at once, with the
     /// bound that it was made for.
     gates: Mutex<HashMap<PluginName, (NonZeroU32, Arc<Semaphore>)>>,
@@ -88,6 +90,7 @@ impl Worker {
     ) -> Self {
         let shared = Shared {
             slots: Semaphore::new(settings.slots),
+            dock: Semaphore::new(1),
             runs: Runs::default(),
             gates: Mutex::default(),
             cancel: Cancel::new(),
@@ -187,7 +190,7 @@ impl Intake {
 
     async fn drain(&mut self) {
         let grace = self.shared.settings.grace;
-        let running = self.shared.settings.slots - self.shared.slots.available_permits();
+        let running = self.shared.runs.count();
         self.shared
             .observers
             .tell(&Event::Draining { running, grace });

@@ -136,6 +136,12 @@ impl Runs {
         }
     }
 
+    /// How many runs go on or are being settled.
+    pub(super) fn count(&self) -> usize {
+        let book = self.book();
+        book.running.values().map(|running| running.runs).sum()
+    }
+
     /// Whether [`Runs::recall`] would say anything.
     pub(super) fn knows(&self, key: Key) -> bool {
         let book = self.book();

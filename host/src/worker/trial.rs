@@ -28,9 +28,9 @@ pub(super) async fn hold(shared: Arc<Shared>, queue: QueueName, mut suspects: Bo
             () = suspects.waiting() => {}
         }
         // First quiet, then fetch: a suspect that waited here would be blamed for its neighbours' deeds.
-        let mut quiet = tokio::select! {
+        let (_dock, mut quiet) = tokio::select! {
             () = shared.stop.draining() => return,
-            quiet = become_quiet(&shared) => quiet,
+            alone = be_alone(&shared) => alone,
         };
         let began = Instant::now();
         while let Some(suspect) = suspects.take().await {
@@ -42,13 +42,15 @@ pub(super) async fn hold(shared: Arc<Shared>, queue: QueueName, mut suspects: Bo
     }
 }
 
-/// Holds every slot once all tasks have ended, or one slot if some take too long.
-async fn become_quiet(shared: &Shared) -> SemaphorePermit<'_> {
+/// Holds the dock, and then every slot once all tasks have ended, or one slot if some take too long.
+async fn be_alone(shared: &Shared) -> (SemaphorePermit<'_>, SemaphorePermit<'_>) {
+    let dock = shared.dock.acquire().await.expect(OPEN);
     let all = u32::try_from(shared.settings.slots).unwrap_or(u32::MAX);
-    match tokio::time::timeout(QUIET_WITHIN, shared.slots.acquire_many(all)).await {
-        Ok(slots) => slots.expect(OPEN),
-        Err(_) => shared.slots.acquire().await.expect(OPEN),
-    }
+    let slots = match tokio::time::timeout(QUIET_WITHIN, shared.slots.acquire_many(all)).await {
+        Ok(slots) => slots,
+        Err(_) => shared.slots.acquire().await,
+    };
+    (dock, slots.expect(OPEN))
 }
 
 async fn try_one(

@@ -269,7 +269,7 @@ impl Source {
         let end = tokio::select! {
             why = self.hand_out(&channel, stream, acks, deliveries, stopped, paused) => End::Lost(why),
             () = follow_pause => End::Lost("the mark of a pause is not followed any more".to_owned()),
-            written = acks::write(&channel, &mut settled) => match written {
+            written = acks::write(&channel, self.prefetch, &mut settled) => match written {
                 Ok(()) => End::Stopped,
                 Err(trouble) => End::Lost(trouble.text),
             },

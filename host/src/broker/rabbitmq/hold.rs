@@ -217,11 +217,11 @@ impl RabbitHold {
     }
 
     async fn tell(&self, verdict: Verdict) -> Result<(), SettleError> {
-        let (written, told) = oneshot::channel();
+        let (arrived, told) = oneshot::channel();
         let ack = Ack {
             tag: self.tag,
             verdict,
-            written,
+            arrived,
         };
         let is_told = self.acks.send(ack).is_ok() && told.await.is_ok();
         match (is_told, verdict) {

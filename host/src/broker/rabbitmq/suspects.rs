@@ -115,7 +115,7 @@ impl RabbitSuspects {
         self.loops.own(tokio::spawn(async move {
             // Either way the hold ends, and who has it hears of it.
             tokio::select! {
-                _ = acks::write(&channel, &mut settled) => {}
+                _ = acks::write(&channel, 1, &mut settled) => {}
                 _ = over(&mut events, |_| {}) => {}
             }
             link.close().await;
