@@ -8,6 +8,7 @@ mod delivery;
 mod oversight;
 mod replies;
 mod settlement;
+mod suspects;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -101,6 +102,13 @@ macro_rules! contract {
                 replies: [
                     a_reply_reaches_its_requester_and_no_other,
                     a_retry_is_told_only_to_who_asked_to_hear_of_retries,
+                ],
+                suspects: [
+                    a_suspect_is_handed_to_no_consumer_but_alone,
+                    a_crash_on_trial_is_counted_against_the_one_that_ran,
+                    a_trial_that_was_interrupted_counts_no_crash,
+                    suspects_are_counted_and_purged_with_what_is_ready,
+                    a_paused_queue_tries_nobody,
                 ],
                 oversight: [
                     a_queue_that_nobody_made_has_no_depth,

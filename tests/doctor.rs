@@ -196,6 +196,7 @@ async fn a_sound_rabbitmq_passes_and_looking_leaves_nothing_behind() {
     for name in [
         "",
         ".dead",
+        ".suspects",
         ".paused",
         ".delay.0",
         ".delay.23",
@@ -307,7 +308,7 @@ async fn each_missing_permission_is_named_with_the_line_that_grants_it() {
             "user": name, "vhost": "/", "configure": configure, "write": write, "read": read,
         })
     };
-    let all = r"^(amq\.default|work(\.(dead|paused|delay\..+))?)$";
+    let all = r"^(amq\.default|work(\.(dead|suspects|paused|delay\..+))?)$";
     let definitions = serde_json::json!({
         "vhosts": [{ "name": "/" }],
         "users": [user("whole"), user("nothing"), user("reader"), user("parked")],
@@ -315,7 +316,7 @@ async fn each_missing_permission_is_named_with_the_line_that_grants_it() {
             permission("whole", all, all, all),
             permission("nothing", "^$", "^$", "^$"),
             permission("reader", "^$", "^$", "^work$"),
-            permission("parked", "^work(\\.(dead|paused))?$", all, all),
+            permission("parked", "^work(\\.(dead|suspects|paused))?$", all, all),
         ],
     });
     let file = place.file("definitions.json", definitions.to_string());

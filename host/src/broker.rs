@@ -60,7 +60,7 @@ pub struct Record {
     pub attempt: u32,
     /// Since when the task waits for a plugin that is not here.
     pub parked_since: Option<SystemTime>,
-    /// The task was there when workers died, and runs alone now to show whether it was the cause.
+    /// The task was there when workers died, and is to run alone to show whether it was the cause.
     pub on_trial: bool,
 }
 
@@ -79,10 +79,24 @@ impl Default for Record {
 pub struct Delivery {
     /// What was handed over.
     pub message: Message,
-    /// How many times a worker died, or lost its broker, while it held this message.
+    /// How many times a worker died, or lost its broker, while it held this message; of a suspect,
+    /// since it is one.
     pub crashes: u32,
+    /// What a crash would tell.
+    pub standing: Standing,
     /// The broker's side of the hand-over.
     pub hold: Box<dyn Hold>,
+}
+
+/// How a message was handed over, and so what a crash tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Among others by a [`Consumer`]: a crash is counted against all of them.
+    Ordinary,
+    /// By [`Suspects`], to a worker that runs nothing else.
+    OnTrial,
+    /// Among others, from a queue whose owner has policies for what comes back too often.
+    Native,
 }
 
 /// A broker's hold on one delivery.
@@ -99,6 +113,7 @@ pub trait Hold: Send + Sync {
     ///
     /// # Errors
     /// [`SettleError::Lost`] when the hold ended first; the message will be delivered again.
+    /// [`SettleError::Unacked`] when it ended between publishing and the ack, which may have arrived.
     /// [`SettleError::Failed`] when the broker refused; the message stays held or is delivered
     /// again, and is not lost.
     ///
@@ -122,6 +137,7 @@ impl std::fmt::Debug for Delivery {
         f.debug_struct("Delivery")
             .field("message", &self.message)
             .field("crashes", &self.crashes)
+            .field("standing", &self.standing)
             .finish_non_exhaustive()
     }
 }
@@ -132,6 +148,9 @@ pub enum SettleError {
     /// The hold on the delivery ended before: the connection was cut, or the lease was taken over.
     #[error("the hold on the delivery was lost; the broker delivers it again")]
     Lost,
+    /// All that the settlement publishes is safe, but the hold was lost while the original was acked.
+    #[error("the hold on the delivery was lost with its ack; the broker may deliver it again")]
+    Unacked,
     /// The broker said no, or could not.
     #[error("{0:#}")]
     Failed(anyhow::Error),
@@ -177,6 +196,10 @@ pub trait Broker: Send + Sync {
         prefetch: u16,
     ) -> Result<Box<dyn Consumer>, BrokerError>;
 
+    /// Opens the way to a queue's suspects, and makes nothing: there is one for every worker, and
+    /// hardly ever a suspect.
+    async fn suspects(&self, queue: &QueueName) -> Result<Box<dyn Suspects>, BrokerError>;
+
     /// Opens an address of our own for replies.
     async fn replies(&self) -> Result<Box<dyn Replies>, BrokerError>;
 
@@ -217,6 +240,25 @@ pub trait Consumer: Send {
     /// Stops taking messages, and gives back to the queue those that [`Consumer::next`] has not
     /// handed out. Deliveries that were handed out can still be settled.
     async fn stop(&mut self);
+}
+
+/// Hands out the suspects of one queue: messages released [on trial](Record::on_trial). No consumer
+/// gets them, and they count as ready.
+///
+/// They are asked for one by one and never sent ahead, so that a worker can see to it first that
+/// nothing else runs.
+#[async_trait]
+pub trait Suspects: Send {
+    /// Waits until there seems to be a suspect, and the queue is not paused. It is seen within seconds,
+    /// whichever process released it. Trouble with the broker is waited out.
+    ///
+    /// Cancel safe.
+    async fn waiting(&mut self);
+
+    /// Takes a suspect. None: there is none, or the broker cannot be asked now.
+    ///
+    /// Not cancel safe: what a dropped call took comes back with a crash.
+    async fn take(&mut self) -> Option<Delivery>;
 }
 
 /// Receives replies at one address.

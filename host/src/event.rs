@@ -16,7 +16,6 @@ pub enum Event<'a> {
     /// The set of plugins changed, or refused to.
     Plugin(&'a PluginEvent),
     /// An attempt begins.
-    /// An attempt begins.
     Started {
         /// Which.
         run: Run<'a>,
@@ -72,6 +71,13 @@ pub enum Event<'a> {
         /// Why.
         error: &'a str,
     },
+    /// The broker delivered what this worker runs or has run, and it is not run again.
+    Repeated {
+        /// Which.
+        run: Run<'a>,
+        /// How far it is.
+        repeat: Repeat,
+    },
     /// The worker takes no more tasks.
     Draining {
         /// How many tasks still run.
@@ -90,6 +96,15 @@ pub struct Run<'a> {
     pub plugin: &'a str,
     /// From 1.
     pub attempt: u32,
+}
+
+/// How far a task is that was delivered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It still runs: the delivery waits, and is settled by how that ends.
+    Running,
+    /// It has run, and the broker could not be told: the delivery is settled by how that ended.
+    Ended,
 }
 
 /// How much a line matters.

@@ -68,7 +68,7 @@ pub enum Failure {
     BadTask(BadTask),
     /// Workers died while they ran this task, and again when it ran alone.
     Crashed {
-        /// How many times.
+        /// How many times when it ran alone.
         crashes: u32,
     },
 }
@@ -148,7 +148,7 @@ impl fmt::Display for Failure {
             Failure::BadTask(bad) => bad.fmt(f),
             Failure::Crashed { crashes } => write!(
                 f,
-                "{crashes} workers died while they ran this task, the last one running it alone"
+                "worker after worker died or lost its broker with this task, {crashes} of them while they ran nothing else"
             ),
         }
     }

@@ -1,6 +1,8 @@
 //! [`Settlement`]: what the broker is told about a delivery, and [`RetryPolicy`], the one place that
 //! decides between a retry and a dead letter. Pure: no clock, no dice, no broker.
 
+mod triage;
+
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -8,39 +10,10 @@ use bytes::Bytes;
 use crate::broker::Record;
 use crate::outcome::{Failure, Outcome};
 
-/// What to do with a delivery whose message was there when workers died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Triage {
-    /// Nothing speaks against it.
-    Run,
-    /// It may be the cause. Release it marked [`Record::on_trial`], so that it comes back alone.
-    Suspect,
-    /// Run it while no other task on trial runs, so that a crash can be laid at its door.
-    RunAlone,
-    /// It was running alone when its worker died.
-    Guilty,
-}
-
-/// Sorts a delivery by what is known of its past.
-///
-/// A broker counts a crash against every message that the worker held, not against the one that
-/// killed it. So a message with [`CRASH_LIMIT`] crashes is only suspected: it is tried alone, and
-/// those that were merely its neighbours come through.
-pub fn triage(crashes: u32, record: &Record) -> Triage {
-    match (record.on_trial, crashes) {
-        (true, 0) => Triage::RunAlone,
-        (true, _) => Triage::Guilty,
-        (false, crashes) if crashes >= CRASH_LIMIT => Triage::Suspect,
-        (false, _) => Triage::Run,
-    }
-}
+pub use self::triage::{Triage, triage};
 
 /// The longest delay that a retry or a delayed submit may have: 30 days.
 pub const MAX_DELAY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-/// After this many crashes with the same message, it runs alone; if its worker dies again, it is
-/// dead-lettered.
-pub const CRASH_LIMIT: u32 = 3;
 
 /// What becomes of a delivery.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +32,8 @@ pub enum Settlement {
         /// For a requester that wants to hear of retries.
         reply: Reply,
     },
-    /// Deliver again after a delay (zero: at once), with no attempt spent.
+    /// Deliver again after a delay (zero: at once), with no attempt spent. What is on trial then goes
+    /// among the suspects.
     Release {
         /// How long from now.
         after: Duration,
@@ -82,6 +56,19 @@ pub enum Settlement {
         /// For whoever asked for a reply.
         reply: Reply,
     },
+}
+
+impl Settlement {
+    /// What a requester is told by it.
+    pub fn reply(&self) -> Option<&Reply> {
+        match self {
+            Settlement::Done { reply }
+            | Settlement::Retry { reply, .. }
+            | Settlement::Dead { reply, .. } => Some(reply),
+            Settlement::Park { reply, .. } => reply.as_ref(),
+            Settlement::Release { .. } => None,
+        }
+    }
 }
 
 /// Why and how a task died. It travels with the message to the dead letters.
@@ -580,18 +567,5 @@ mod tests {
             jitter: 1.0,
         };
         assert_eq!(endless.after(9, 1.0), MAX_DELAY);
-    }
-
-    #[test]
-    fn only_a_task_that_ran_alone_is_found_guilty_of_a_crash() {
-        let trial = Record {
-            on_trial: true,
-            ..Record::default()
-        };
-        assert_eq!(triage(0, &Record::default()), Triage::Run);
-        assert_eq!(triage(CRASH_LIMIT - 1, &Record::default()), Triage::Run);
-        assert_eq!(triage(CRASH_LIMIT, &Record::default()), Triage::Suspect);
-        assert_eq!(triage(0, &trial), Triage::RunAlone);
-        assert_eq!(triage(1, &trial), Triage::Guilty);
     }
 }

@@ -1,17 +1,20 @@
 //! [`Worker`]: takes deliveries from its queues, runs each in a slot, and settles it by its outcome.
 
 mod attempt;
+mod runs;
 mod stop;
+mod trial;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::broker::{Broker, BrokerError, Consumer, Delivery};
+use crate::broker::{Broker, BrokerError, Consumer, Delivery, Suspects};
 use crate::event::{Event, Observers};
 use crate::name::{PluginName, QueueName};
 use crate::plugin::registry::Registry;
@@ -19,11 +22,16 @@ use crate::sandbox::{Cancel, Sandbox};
 use crate::settlement::Parking;
 use crate::task::TaskRules;
 
-pub use stop::{Stop, StopSwitch};
+use self::attempt::Company;
+use self::runs::Runs;
+pub use self::stop::{Stop, StopSwitch};
 
 /// The share of the grace period after which running plugins are told that they are cancelled; the
 /// rest is theirs to come to an end.
 const CANCEL_AFTER: f64 = 0.8;
+
+/// Why waiting for a slot or at a gate cannot fail.
+const OPEN: &str = "these semaphores are never closed";
 
 /// How long releases may take once the grace period is over.
 const RELEASE_WITHIN: Duration = Duration::from_secs(5);
@@ -59,8 +67,9 @@ struct Shared {
     registry: Arc<Registry>,
     sandbox: Arc<Sandbox>,
     observers: Observers,
+    runs: Runs,
     slots: Semaphore,
-    /// Held by the one task that is on trial.
+    /// Held while one queue's suspects are tried, for two trials at once would not be alone.
     dock: Semaphore,
     /// One gate for each plugin whose manifest bounds how many of its tasks run at once, with the
     /// bound that it was made for.
@@ -82,6 +91,7 @@ impl Worker {
         let shared = Shared {
             slots: Semaphore::new(settings.slots),
             dock: Semaphore::new(1),
+            runs: Runs::default(),
             gates: Mutex::default(),
             cancel: Cancel::new(),
             settings,
@@ -110,7 +120,9 @@ impl Worker {
                 .broker
                 .consume(queue, self.shared.settings.prefetch)
                 .await?;
-            intakes.spawn(Intake::new(self.shared.clone(), queue.clone(), consumer).run());
+            let suspects = self.broker.suspects(queue).await?;
+            let intake = Intake::new(self.shared.clone(), queue.clone(), consumer);
+            intakes.spawn(intake.run(suspects));
         }
         let work = async {
             while let Some(ended) = intakes.join_next().await {
@@ -144,27 +156,41 @@ impl Intake {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(mut self, suspects: Box<dyn Suspects>) {
+        let trials = trial::hold(self.shared.clone(), self.queue.clone(), suspects);
+        self.attempts.spawn(trials);
         let limit = usize::from(self.shared.settings.prefetch);
         let mut batch: Vec<Delivery> = Vec::with_capacity(limit);
         let stop = self.shared.stop.clone();
         loop {
             tokio::select! {
                 () = stop.draining() => break,
-                () = self.consumer.next(&mut batch, limit) => {
-                    for delivery in batch.drain(..) {
-                        self.attempts.spawn(attempt::run(self.shared.clone(), self.queue.clone(), delivery));
-                    }
-                }
+                () = self.consumer.next(&mut batch, limit) => self.begin(&mut batch).await,
                 Some(ended) = self.attempts.join_next() => report_panic(ended),
             }
         }
         self.drain().await;
     }
 
+    /// Starts an attempt for each delivery. What is suspected leaves the queue first, before another of
+    /// them can kill the worker once more.
+    async fn begin(&mut self, batch: &mut Vec<Delivery>) {
+        let attempt = |delivery| {
+            let (shared, queue) = (self.shared.clone(), self.queue.clone());
+            attempt::run(shared, queue, delivery, Company::Others)
+        };
+        let suspected = batch.extract_if(.., |delivery| {
+            attempt::is_suspect(&self.shared, &self.queue, delivery)
+        });
+        join_all(suspected.map(attempt).collect::<Vec<_>>()).await;
+        for delivery in batch.drain(..) {
+            self.attempts.spawn(attempt(delivery));
+        }
+    }
+
     async fn drain(&mut self) {
         let grace = self.shared.settings.grace;
-        let running = self.shared.settings.slots - self.shared.slots.available_permits();
+        let running = self.shared.runs.count();
         self.shared
             .observers
             .tell(&Event::Draining { running, grace });

@@ -30,7 +30,7 @@ pub(super) async fn a_published_message_is_delivered_once_and_unchanged(subject:
         record: Record {
             attempt: 3,
             parked_since: Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
-            on_trial: true,
+            on_trial: false,
         },
         unreadable: None,
     };

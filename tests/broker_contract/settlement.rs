@@ -21,7 +21,7 @@ pub(super) async fn a_released_message_comes_back_with_its_record_and_no_crash(
     let record = Record {
         attempt: 2,
         parked_since: Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
-        on_trial: true,
+        on_trial: false,
     };
     let released = Settlement::Release {
         after: Duration::ZERO,

@@ -87,7 +87,7 @@ async fn a_release_without_delay_counts_no_crash_and_keeps_the_record() {
     let record = Record {
         attempt: 3,
         parked_since: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1234)),
-        on_trial: true,
+        on_trial: false,
     };
     let release = Settlement::Release {
         after: Duration::ZERO,

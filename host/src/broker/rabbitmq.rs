@@ -17,6 +17,7 @@ mod greeting;
 mod hold;
 mod inlet;
 mod line;
+mod loops;
 mod message;
 mod outlet;
 mod pace;
@@ -26,17 +27,16 @@ mod repair;
 mod replies;
 mod reply_address;
 mod stop;
+mod suspects;
 mod topology;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use self::address::Address;
 use self::connection::Connector;
@@ -45,19 +45,18 @@ use self::dead_letters::RabbitDeadLetters;
 use self::delay::Delay;
 pub use self::greeting::Greeting;
 use self::hold::Desk;
+use self::loops::Loops;
 use self::outlet::{Destination, NotPublished, Outlet, Patience};
 use self::publisher::Publisher;
 use self::replies::RabbitReplies;
+use self::suspects::RabbitSuspects;
 use super::{
-    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, NoticeSink, Part, Replies,
+    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, NoticeSink, Part, Replies, Suspects,
 };
 use crate::name::QueueName;
 
 /// How many messages may wait for their confirms at once.
 const WINDOW: usize = 1000;
-
-/// How long the loops may take to close their connections.
-const CLOSE: Duration = Duration::from_secs(5);
 
 /// RabbitMQ's own default for how long a delivery may be unsettled.
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -159,7 +158,7 @@ pub struct RabbitMq {
     notices: NoticeSink,
     settlement: SettlementMode,
     consumer_timeout: Duration,
-    loops: Mutex<Vec<JoinHandle<()>>>,
+    loops: Loops,
 }
 
 impl RabbitMq {
@@ -181,13 +180,15 @@ impl RabbitMq {
             name: options.connection_name,
         });
         let (publisher, publishing) = Publisher::start(connector.clone(), notices.clone()).await?;
+        let loops = Loops::default();
+        loops.own(publishing);
         Ok(RabbitMq {
             connector,
             publisher: Arc::new(publisher),
             notices,
             settlement: options.settlement,
             consumer_timeout: options.consumer_timeout,
-            loops: Mutex::new(vec![publishing]),
+            loops,
         })
     }
 
@@ -196,10 +197,14 @@ impl RabbitMq {
         outlet.map_err(|why| BrokerError::Unavailable(anyhow!(why)))
     }
 
-    fn own(&self, handle: JoinHandle<()>) {
-        let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
-        loops.retain(|handle| !handle.is_finished());
-        loops.push(handle);
+    fn desk(&self, queue: &QueueName) -> Arc<Desk> {
+        Arc::new(Desk {
+            queue: queue.clone(),
+            publisher: self.publisher.clone(),
+            mode: self.settlement,
+            notices: self.notices.clone(),
+            consumer_timeout: self.consumer_timeout,
+        })
     }
 }
 
@@ -224,17 +229,16 @@ impl Broker for RabbitMq {
         queue: &QueueName,
         prefetch: u16,
     ) -> Result<Box<dyn Consumer>, BrokerError> {
-        let desk = Arc::new(Desk {
-            queue: queue.clone(),
-            publisher: self.publisher.clone(),
-            mode: self.settlement,
-            notices: self.notices.clone(),
-            consumer_timeout: self.consumer_timeout,
-        });
         let (consumer, consuming) =
-            RabbitConsumer::start(self.connector.clone(), desk, prefetch).await?;
-        self.own(consuming);
+            RabbitConsumer::start(self.connector.clone(), self.desk(queue), prefetch).await?;
+        self.loops.own(consuming);
         Ok(Box::new(consumer))
+    }
+
+    async fn suspects(&self, queue: &QueueName) -> Result<Box<dyn Suspects>, BrokerError> {
+        let (connector, loops) = (self.connector.clone(), self.loops.clone());
+        let suspects = RabbitSuspects::new(connector, self.desk(queue), loops);
+        Ok(Box::new(suspects))
     }
 
     async fn replies(&self) -> Result<Box<dyn Replies>, BrokerError> {
@@ -273,7 +277,7 @@ impl Broker for RabbitMq {
                 return Ok(None);
             }
             match part {
-                Part::Ready => topology::purge(link, queue.as_str()).await,
+                Part::Ready => topology::purge_ready(link, queue).await,
                 Part::Delayed => topology::purge_delays(link, queue).await.map(Some),
                 // Before the first dead letter there is no queue for them.
                 Part::Dead => topology::purge(link, &topology::dead_name(queue))
@@ -293,14 +297,7 @@ impl Broker for RabbitMq {
 
     async fn close(&self) {
         self.publisher.stop();
-        let loops = std::mem::take(&mut *self.loops.lock().unwrap_or_else(PoisonError::into_inner));
-        for mut handle in loops {
-            if timeout(CLOSE, &mut handle).await.is_err() {
-                handle.abort();
-                // Until it has ended, holds of its deliveries would still look alive.
-                let _ = handle.await;
-            }
-        }
+        self.loops.end().await;
     }
 }
 

@@ -18,6 +18,7 @@ mod replies;
 mod row;
 mod schema;
 mod store;
+mod suspects;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -35,9 +36,11 @@ use self::identity::Identity;
 use self::presence::Presence;
 use self::reader::Reader;
 use self::replies::SqliteReplies;
+use self::suspects::SqliteSuspects;
 use self::writer::Writer;
 use super::{
     Broker, BrokerError, Consumer, DeadLetters, Depth, Message, Notice, NoticeSink, Part, Replies,
+    Suspects,
 };
 use crate::name::QueueName;
 
@@ -168,6 +171,11 @@ impl Broker for Sqlite {
             prefetch,
             Arc::clone(&self.notices),
         )))
+    }
+
+    async fn suspects(&self, queue: &QueueName) -> Result<Box<dyn Suspects>, BrokerError> {
+        let (desk, reader) = (self.desk.clone(), self.reader.clone());
+        Ok(Box::new(SqliteSuspects::new(desk, reader, queue.clone())))
     }
 
     async fn replies(&self) -> Result<Box<dyn Replies>, BrokerError> {

@@ -97,6 +97,7 @@ impl Observer for Camera {
             | Event::Line { .. }
             | Event::Finished { .. }
             | Event::NotSettled { .. }
+            | Event::Repeated { .. }
             | Event::Draining { .. } => return,
         };
         // The demo may be over already.

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Format, Global, output};
 use crate::broker::Notice;
-use crate::event::{Event, Level, Observer, PluginEvent, Run};
+use crate::event::{Event, Level, Observer, PluginEvent, Repeat, Run};
 use crate::outcome::Usage;
 use crate::settlement::Settlement;
 use crate::units::show_duration;
@@ -94,6 +94,23 @@ impl Observer for LogObserver {
             Event::NotSettled { run, error } => {
                 let error = output::one_line(error, LINE);
                 warn!(task = run.task, plugin = run.plugin, "not settled: {error}");
+            }
+            Event::Repeated { run, repeat } => {
+                let (task, plugin, attempt) = (run.task, run.plugin, run.attempt);
+                match repeat {
+                    Repeat::Running => warn!(
+                        task,
+                        plugin,
+                        attempt,
+                        "delivered again while it runs: not run twice, its end settles this delivery"
+                    ),
+                    Repeat::Ended => info!(
+                        task,
+                        plugin,
+                        attempt,
+                        "delivered again after it ran: not run again, settled by how that ended"
+                    ),
+                }
             }
             Event::Draining { running, grace } => {
                 info!(
@@ -207,6 +224,12 @@ fn tell_settled(run: &Run<'_>, settlement: &Settlement, usage: Option<Usage>) {
                 cpu,
                 after = show_duration(*after),
                 "retry: {why}"
+            );
+        }
+        Settlement::Release { record, .. } if record.on_trial => {
+            warn!(
+                task,
+                plugin, attempt, "suspected: it was there when workers died, and will run alone"
             );
         }
         Settlement::Release { after, .. } => {

@@ -96,7 +96,8 @@ impl Observer for Readiness {
             | Event::Line { .. }
             | Event::Finished { .. }
             | Event::Settled { .. }
-            | Event::NotSettled { .. } => {}
+            | Event::NotSettled { .. }
+            | Event::Repeated { .. } => {}
         }
     }
 }

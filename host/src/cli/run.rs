@@ -199,6 +199,7 @@ impl Observer for Onlooker {
             | Event::Finished { .. }
             | Event::Settled { .. }
             | Event::NotSettled { .. }
+            | Event::Repeated { .. }
             | Event::Draining { .. } => {}
         }
     }

@@ -3,34 +3,48 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 
-use super::Shared;
-use crate::broker::{Delivery, Message, Record};
-use crate::event::{Event, Run};
+use super::runs::{Begun, Ending, Key, Past};
+use super::{OPEN, Shared};
+use crate::broker::{Delivery, Message, Record, SettleError, Standing};
+use crate::event::{Event, Repeat, Run};
 use crate::name::{PluginName, QueueName};
 use crate::outcome::{Failure, Outcome, Usage};
 use crate::plugin::Plugin;
 use crate::sandbox::{Finished, Job};
 use crate::settlement::{Facts, RetryPolicy, Settlement, Triage, triage};
-use crate::task::Task;
+use crate::task::{BadTask, Task};
 
-/// How long a task on trial waits for the one before it.
-const TRIAL_AGAIN: Duration = Duration::from_secs(1);
+/// Who runs beside an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Company {
+    /// Others; it takes its place among them.
+    Others,
+    /// Nobody, to which whoever starts it has seen.
+    Nobody,
+}
+
+/// A delivery that came back so often does not wait for its first run to end: from version 4 on RabbitMQ
+/// drops what came back twenty times. It goes to the suspects, where it waits as long as it takes.
+const WORN: u32 = 10;
 
 /// What an attempt came to, and what the settlement depends on beside that.
-struct Attempted {
+struct Attempted<'a> {
     outcome: Outcome,
     usage: Option<Usage>,
     plugin: Option<Arc<Plugin>>,
+    /// None where nothing ran.
+    begun: Option<Begun<'a>>,
 }
 
-impl Attempted {
+impl Attempted<'_> {
     fn failed(failure: Failure) -> Self {
         Attempted {
             outcome: Outcome::Failed(failure),
             usage: None,
             plugin: None,
+            begun: None,
         }
     }
 
@@ -39,29 +53,47 @@ impl Attempted {
             outcome: Outcome::Interrupted,
             usage: None,
             plugin: None,
+            begun: None,
         }
     }
 }
 
+/// Whether a delivery is to leave the queue for the suspects.
+pub(super) fn is_suspect(shared: &Shared, queue: &QueueName, delivery: &Delivery) -> bool {
+    let is_known = || shared.runs.knows(shared.runs.key(queue, &delivery.message));
+    verdict(delivery) == Triage::Suspect && (is_worn(delivery) || !is_known())
+}
+
+fn is_worn(delivery: &Delivery) -> bool {
+    delivery.standing == Standing::Ordinary && delivery.crashes >= WORN
+}
+
+fn verdict(delivery: &Delivery) -> Triage {
+    triage(
+        delivery.crashes,
+        &delivery.message.record,
+        delivery.standing,
+    )
+}
+
 /// Runs the task that was delivered, if it is one, and settles the delivery.
-pub(super) async fn run(shared: Arc<Shared>, queue: QueueName, mut delivery: Delivery) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    queue: QueueName,
+    mut delivery: Delivery,
+    company: Company,
+) {
+    let key = shared.runs.key(&queue, &delivery.message);
+    if let Some((ending, begun)) = recall(&shared, &delivery, key).await {
+        return conclude(&shared, delivery, ending, begun).await;
+    }
     let decoded = Task::decode(&mut delivery.message, &shared.settings.rules);
-    let on_trial = Record {
-        on_trial: true,
-        ..delivery.message.record.clone()
-    };
-    let attempted = match triage(delivery.crashes, &delivery.message.record) {
+    let attempted = match verdict(&delivery) {
+        Triage::Run => attempt(&shared, &queue, &delivery, key, decoded, company).await,
+        Triage::Suspect => return suspect(&shared, delivery).await,
         Triage::Guilty => Attempted::failed(Failure::Crashed {
             crashes: delivery.crashes,
         }),
-        Triage::Suspect => {
-            return release(&shared, delivery, Duration::ZERO, on_trial).await;
-        }
-        Triage::RunAlone => match shared.dock.try_acquire() {
-            Ok(_dock) => attempt(&shared, &queue, &delivery, decoded).await,
-            Err(_) => return release(&shared, delivery, TRIAL_AGAIN, on_trial).await,
-        },
-        Triage::Run => attempt(&shared, &queue, &delivery, decoded).await,
     };
     // A hold that was lost before the run is no longer ours to settle: the broker delivers again.
     if !delivery.hold.is_live() && matches!(attempted.outcome, Outcome::Interrupted) {
@@ -71,23 +103,103 @@ pub(super) async fn run(shared: Arc<Shared>, queue: QueueName, mut delivery: Del
         outcome,
         usage,
         plugin,
+        begun,
     } = attempted;
+    let ends = !matches!(outcome, Outcome::Interrupted);
     let settlement = decide(&shared, &delivery.message, outcome, plugin.as_deref());
-    settle(&shared, delivery, settlement, usage).await;
+    let unheard = settle(&shared, delivery, &settlement, settlement.clone(), usage).await;
+    if let (Some(begun), Some(unheard)) = (begun, unheard)
+        && ends
+    {
+        begun.end_with(Ending {
+            settlement,
+            is_published: unheard == Unheard::Ack,
+        });
+    }
 }
 
-async fn attempt(
-    shared: &Shared,
+/// How the task of a delivery ended that was run here before, or is being run: then it waits for that.
+///
+/// What comes for the first time is to be run, whatever its id: it is for the broker to say that a message
+/// has been here, and a producer may submit a task twice.
+async fn recall<'a>(
+    shared: &'a Shared,
+    delivery: &Delivery,
+    key: Key,
+) -> Option<(Box<Ending>, Begun<'a>)> {
+    let is_again = delivery.crashes > 0 || delivery.standing == Standing::OnTrial;
+    if !is_again || is_worn(delivery) {
+        return None;
+    }
+    let tell = |repeat| {
+        let run = named(shared, &delivery.message);
+        shared.observers.tell(&Event::Repeated { run, repeat });
+    };
+    let mut is_told = false;
+    // What is lost while it waits is delivered once more, and the ending is left for that.
+    while delivery.hold.is_live() {
+        match shared.runs.recall(key) {
+            Past::Unknown => return None,
+            Past::Running(mut ended) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tell(Repeat::Running);
+                }
+                // An error is how the end is told.
+                let _ = ended.changed().await;
+            }
+            Past::Ended(ending, begun) => {
+                if !is_told {
+                    tell(Repeat::Ended);
+                }
+                return Some((ending, begun));
+            }
+        }
+    }
+    None
+}
+
+/// Settles a delivery by how its task ended here before.
+async fn conclude(shared: &Shared, mut delivery: Delivery, ending: Box<Ending>, begun: Begun<'_>) {
+    let Ending {
+        settlement,
+        is_published,
+    } = *ending;
+    // The id that the run had, if it was made up.
+    let task = settlement.reply().map(|reply| reply.task.clone());
+    delivery.message.id = delivery.message.id.take().or(task);
+    let told = match (is_published, settlement.reply()) {
+        (true, Some(reply)) => {
+            // All else is done: that nobody is there to reply to leaves the ack alone.
+            delivery.message.reply_to = None;
+            Settlement::Done {
+                reply: reply.clone(),
+            }
+        }
+        (true, None) | (false, _) => settlement.clone(),
+    };
+    let unheard = settle(shared, delivery, &settlement, told, None).await;
+    if let Some(unheard) = unheard {
+        begun.end_with(Ending {
+            settlement,
+            is_published: is_published || unheard == Unheard::Ack,
+        });
+    }
+}
+
+async fn attempt<'a>(
+    shared: &'a Shared,
     queue: &QueueName,
     delivery: &Delivery,
-    decoded: Result<Task, crate::task::BadTask>,
-) -> Attempted {
+    key: Key,
+    decoded: Result<Task, BadTask>,
+    company: Company,
+) -> Attempted<'a> {
     let task = match decoded {
         Ok(task) => task,
         Err(bad) => return Attempted::failed(Failure::BadTask(bad)),
     };
     let places = tokio::select! {
-        places = wait_for_places(shared, &task.plugin) => places,
+        places = wait_for_places(shared, &task.plugin, company) => places,
         () = shared.stop.draining() => return Attempted::interrupted(),
     };
     if !delivery.hold.is_live() {
@@ -102,6 +214,7 @@ async fn attempt(
         plugin: task.plugin.as_str(),
         attempt: task.attempt,
     };
+    let begun = shared.runs.begin(key);
     shared.observers.tell(&Event::Started { run, queue });
     let job = Job {
         prepared: &plugin.prepared,
@@ -127,20 +240,27 @@ async fn attempt(
         outcome,
         usage: Some(usage),
         plugin: Some(plugin),
+        begun: Some(begun),
     }
 }
 
+/// What an attempt holds while it runs among others.
+struct Places<'a> {
+    _gate: Option<OwnedSemaphorePermit>,
+    _slot: SemaphorePermit<'a>,
+}
+
 /// A place at the plugin's own gate, if it has one, and then a slot: in that order, so that tasks of
-/// a plugin that is full keep no slot from others.
+/// a plugin that is full keep no slot from others. None for whoever runs alone.
 async fn wait_for_places<'a>(
     shared: &'a Shared,
     plugin: &PluginName,
-) -> (
-    Option<OwnedSemaphorePermit>,
-    tokio::sync::SemaphorePermit<'a>,
-) {
-    const OPEN: &str = "these semaphores are never closed";
+    company: Company,
+) -> Option<Places<'a>> {
     let plugin_now = shared.registry.get_or_await(plugin).await;
+    if company == Company::Nobody {
+        return None;
+    }
     let bound = plugin_now.and_then(|plugin| plugin.manifest.concurrency);
     let gate = match bound {
         None => None,
@@ -152,7 +272,10 @@ async fn wait_for_places<'a>(
                 .expect(OPEN),
         ),
     };
-    (gate, shared.slots.acquire().await.expect(OPEN))
+    Some(Places {
+        _gate: gate,
+        _slot: shared.slots.acquire().await.expect(OPEN),
+    })
 }
 
 fn unknown_plugin(name: &PluginName) -> Failure {
@@ -187,42 +310,70 @@ fn decide(
     }
 }
 
-async fn release(shared: &Shared, delivery: Delivery, after: Duration, record: Record) {
-    settle(
-        shared,
-        delivery,
-        Settlement::Release { after, record },
-        None,
-    )
-    .await;
+async fn suspect(shared: &Shared, delivery: Delivery) {
+    let settlement = Settlement::Release {
+        after: Duration::ZERO,
+        record: Record {
+            on_trial: true,
+            ..delivery.message.record.clone()
+        },
+    };
+    // Nothing ran, so whoever gets it again may well do the same again.
+    let _ = settle(shared, delivery, &settlement, settlement.clone(), None).await;
 }
 
-async fn settle(shared: &Shared, delivery: Delivery, settlement: Settlement, usage: Option<Usage>) {
-    let id = delivery.message.id.clone().unwrap_or_default();
-    let named = delivery.message.plugin.clone();
+/// What a broker did not hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unheard {
+    All,
+    Ack,
+}
+
+fn named<'a>(shared: &'a Shared, message: &'a Message) -> Run<'a> {
+    let default_plugin = &shared.settings.rules.default_plugin;
+    Run {
+        task: message.id.as_deref().unwrap_or_default(),
+        plugin: message.plugin.as_deref().unwrap_or(default_plugin.as_str()),
+        attempt: message.record.attempt,
+    }
+}
+
+/// Tells the broker, and observers of `settlement`, which is what it comes to for the task. Returns what the
+/// broker did not hear.
+async fn settle(
+    shared: &Shared,
+    delivery: Delivery,
+    settlement: &Settlement,
+    told: Settlement,
+    usage: Option<Usage>,
+) -> Option<Unheard> {
+    let (id, plugin) = (delivery.message.id.clone(), delivery.message.plugin.clone());
+    let default_plugin = &shared.settings.rules.default_plugin;
     let run = Run {
-        task: &id,
-        plugin: named
-            .as_deref()
-            .unwrap_or(shared.settings.rules.default_plugin.as_str()),
+        task: id.as_deref().unwrap_or_default(),
+        plugin: plugin.as_deref().unwrap_or(default_plugin.as_str()),
         attempt: delivery.message.record.attempt,
     };
     let began = Instant::now();
-    match delivery.settle(settlement.clone()).await {
+    let error = match delivery.settle(told).await {
         Ok(()) => {
             let took = began.elapsed();
             shared.observers.tell(&Event::Settled {
                 run,
-                settlement: &settlement,
+                settlement,
                 usage,
                 took,
             });
+            return None;
         }
-        Err(error) => {
-            shared.observers.tell(&Event::NotSettled {
-                run,
-                error: &error.to_string(),
-            });
-        }
-    }
+        Err(error) => error,
+    };
+    shared.observers.tell(&Event::NotSettled {
+        run,
+        error: &error.to_string(),
+    });
+    Some(match error {
+        SettleError::Lost | SettleError::Failed(_) => Unheard::All,
+        SettleError::Unacked => Unheard::Ack,
+    })
 }

@@ -46,6 +46,11 @@ impl Stop {
         self.reached(Phase::Draining).await;
     }
 
+    /// Whether no more tasks are to be taken.
+    pub(super) fn is_draining(&self) -> bool {
+        *self.sender.borrow() >= Phase::Draining
+    }
+
     /// Waits until running tasks are to be given back. Cancel safe.
     pub(super) async fn interrupted(&self) {
         self.reached(Phase::Interrupting).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::options::{BasicAckOptions, BasicNackOptions, BasicQosOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Trouble, answer};
@@ -26,19 +26,21 @@ pub(super) enum Verdict {
 pub(super) struct Ack {
     pub(super) tag: u64,
     pub(super) verdict: Verdict,
-    /// Told once the verdict is written; dropped untold when the channel is gone.
-    pub(super) written: oneshot::Sender<()>,
+    /// Told once the broker has the verdict; dropped untold when the channel is gone, and then the broker
+    /// may have it or not.
+    pub(super) arrived: oneshot::Sender<()>,
 }
 
 /// Where the verdicts of one channel go. It is closed when the channel is gone.
 pub(super) type Acks = mpsc::UnboundedSender<Ack>;
 
-/// Writes verdicts until every sender is gone.
+/// Writes verdicts until every sender is gone, on a channel with this prefetch.
 ///
 /// # Errors
 /// When the channel can take no more of them; those not told will be delivered again.
 pub(super) async fn write(
     channel: &Channel,
+    prefetch: u16,
     acks: &mut mpsc::UnboundedReceiver<Ack>,
 ) -> Result<(), Trouble> {
     let mut settled = Settled::default();
@@ -71,9 +73,12 @@ pub(super) async fn write(
             .chain(singly.into_iter().map(|tag| (tag, false)))
             .map(|(tag, multiple)| answer(channel.basic_ack(tag, BasicAckOptions { multiple })));
         futures_util::future::try_join_all(acks).await?;
+        // The broker answers no ack, and one that is written may be cut off on its way. This it does
+        // answer, once it has all that was written before, and it changes nothing.
+        answer(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         for ack in batch.drain(..) {
             // Nobody waits for the answer of a settlement that was dropped.
-            let _ = ack.written.send(());
+            let _ = ack.arrived.send(());
         }
     }
     Ok(())

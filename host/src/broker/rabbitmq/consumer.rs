@@ -21,7 +21,7 @@ use super::pause::{self, Seen};
 use super::stop::{Stop, Switch, switch};
 use super::topology;
 use super::{SettlementMode, consumer_timeout};
-use crate::broker::{BrokerError, Consumer, Delivery, Notice};
+use crate::broker::{BrokerError, Consumer, Delivery, Notice, Standing};
 use crate::settlement::Settlement;
 use crate::units::show_duration;
 
@@ -398,6 +398,10 @@ impl Source {
         Delivery {
             message: message::read(&original, delivered.data),
             crashes: message::crashes(&original, delivered.redelivered),
+            standing: match self.desk.mode {
+                SettlementMode::Standard => Standing::Ordinary,
+                SettlementMode::Native => Standing::Native,
+            },
             hold: Box::new(RabbitHold {
                 desk: self.desk.clone(),
                 acks: acks.clone(),

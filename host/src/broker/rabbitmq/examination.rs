@@ -182,6 +182,7 @@ async fn needed(
         SettlementMode::Standard => vec![
             queue.to_string(),
             topology::dead_name(queue),
+            topology::suspects_name(queue),
             pause::mark_name(queue),
         ],
         SettlementMode::Native => vec![queue.to_string(), pause::mark_name(queue)],

@@ -156,23 +156,22 @@ impl RabbitHold {
             message::copy(&self.original, message, record).map_err(|error| format!("{error:#}"))?;
         let queue = &self.desk.queue;
         if after.is_zero() {
+            let to = if record.on_trial {
+                Destination::Suspects(queue)
+            } else {
+                Destination::Queue(queue)
+            };
             // The worker is going; it has no time for more than one try.
             let sent = self
                 .desk
                 .publisher
-                .publish(
-                    Destination::Queue(queue),
-                    properties.clone(),
-                    &message.body,
-                    Patience::Bounded,
-                )
+                .publish(to, properties.clone(), &message.body, Patience::Bounded)
                 .await;
             match sent {
                 Ok(()) => return Ok(Verdict::Ack),
                 Err(_) if self.may_return() => return Ok(Verdict::Requeue),
                 Err(_) => {
-                    self.send(Destination::Queue(queue), properties, &message.body)
-                        .await?;
+                    self.send(to, properties, &message.body).await?;
                     return Ok(Verdict::Ack);
                 }
             }
@@ -253,13 +252,18 @@ impl RabbitHold {
     }
 
     async fn tell(&self, verdict: Verdict) -> Result<(), SettleError> {
-        let (written, told) = oneshot::channel();
+        let (arrived, told) = oneshot::channel();
         let ack = Ack {
             tag: self.tag,
             verdict,
-            written,
+            arrived,
         };
-        self.acks.send(ack).map_err(|_| SettleError::Lost)?;
-        told.await.map_err(|_| SettleError::Lost)
+        let is_told = self.acks.send(ack).is_ok() && told.await.is_ok();
+        match (is_told, verdict) {
+            (true, _) => Ok(()),
+            (false, Verdict::Ack) => Err(SettleError::Unacked),
+            // Whatever arrived of these, the message is the queue's again, or its policy's.
+            (false, Verdict::Requeue | Verdict::Discard) => Err(SettleError::Lost),
+        }
     }
 }

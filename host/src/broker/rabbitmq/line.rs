@@ -22,6 +22,7 @@ pub(super) struct Line {
 /// What is settled on a line, and the channel to write it to.
 pub(super) struct Ledger {
     channel: Channel,
+    prefetch: u16,
     settled: mpsc::UnboundedReceiver<Ack>,
 }
 
@@ -46,6 +47,7 @@ impl Line {
         let (acks, settled) = mpsc::unbounded_channel();
         let ledger = Ledger {
             channel: channel.clone(),
+            prefetch,
             settled,
         };
         let line = Line {
@@ -88,7 +90,7 @@ pub(super) async fn keep(mut ledgers: mpsc::UnboundedReceiver<Ledger>) -> Result
 
 impl Ledger {
     async fn keep(mut self) -> Result<(), Trouble> {
-        acks::write(&self.channel, &mut self.settled).await?;
+        acks::write(&self.channel, self.prefetch, &mut self.settled).await?;
         // Nothing more is expected of it, whatever the answer.
         let _ = answer(self.channel.close(200, "done".into())).await;
         Ok(())

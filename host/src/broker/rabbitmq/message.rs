@@ -20,6 +20,7 @@ const ON_TRIAL: &str = "scutwork-on-trial";
 const NOTIFY: &str = "scutwork-notify";
 const OUTCOME: &str = "scutwork-outcome";
 const TASK: &str = "scutwork-task";
+const KNOCK: &str = "scutwork-knock";
 
 /// The most of a dead letter's error text that travels with it, in bytes.
 const ERROR_BYTES: usize = 4096;
@@ -93,6 +94,21 @@ fn unreadable(properties: &BasicProperties) -> Option<String> {
         "the name of header {:?} is not UTF-8; send text",
         name.as_str()
     ))
+}
+
+/// What finds out whether a queue is there; it expires in it at once.
+pub(super) fn knock() -> BasicProperties {
+    BasicProperties::default()
+        .with_type(KNOCK.into())
+        .with_expiration("0".into())
+}
+
+/// Whether this is a [`knock`] that has not expired yet.
+pub(super) fn is_knock(properties: &BasicProperties) -> bool {
+    properties
+        .kind()
+        .as_ref()
+        .is_some_and(|kind| kind.as_str() == KNOCK)
 }
 
 /// How many times the broker saw this message's holder go. Quorum queues count; of others only the

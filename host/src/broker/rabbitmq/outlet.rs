@@ -11,7 +11,7 @@ use tokio::sync::{OnceCell, watch};
 
 use super::connection::{Link, Trouble, answer};
 use super::delay::{self, Delay, LEVELS};
-use super::topology;
+use super::{message, topology};
 use crate::broker::Depth;
 use crate::name::QueueName;
 use crate::units::show_duration;
@@ -35,6 +35,7 @@ pub(super) struct Outlet {
 struct Known {
     queue: OnceCell<()>,
     dead: OnceCell<()>,
+    suspects: OnceCell<()>,
     levels: [OnceCell<()>; LEVELS as usize],
 }
 
@@ -47,6 +48,8 @@ pub(super) enum Destination<'a> {
     Later(&'a QueueName, Delay),
     /// The dead letters of a task queue.
     Dead(&'a QueueName),
+    /// The suspects of a task queue.
+    Suspects(&'a QueueName),
     /// A requester's address.
     Reply(&'a str),
 }
@@ -100,7 +103,8 @@ impl Outlet {
         let gone = match (&first, to) {
             (Err(NotPublished::Unroutable(_)), Destination::Queue(queue))
             | (Err(NotPublished::Unroutable(_)), Destination::Later(queue, _))
-            | (Err(NotPublished::Unroutable(_)), Destination::Dead(queue)) => queue,
+            | (Err(NotPublished::Unroutable(_)), Destination::Dead(queue))
+            | (Err(NotPublished::Unroutable(_)), Destination::Suspects(queue)) => queue,
             (_, Destination::Reply(_)) | (Ok(()) | Err(_), _) => return first,
         };
         // Somebody deleted the queue since we saw it.
@@ -213,7 +217,17 @@ impl Outlet {
             Destination::Dead(queue) => self
                 .known(queue)
                 .dead
-                .get_or_try_init(|| topology::ensure_dead_queue(&self.link, queue))
+                .get_or_try_init(|| async {
+                    topology::ensure_own_queue(&self.link, &topology::dead_name(queue)).await
+                })
+                .await
+                .copied(),
+            Destination::Suspects(queue) => self
+                .known(queue)
+                .suspects
+                .get_or_try_init(|| async {
+                    topology::ensure_own_queue(&self.link, &topology::suspects_name(queue)).await
+                })
                 .await
                 .copied(),
             Destination::Reply(_) => Ok(()),
@@ -231,6 +245,17 @@ impl Outlet {
     fn forget(&self, queue: &QueueName) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.remove(queue);
+    }
+
+    /// Whether a queue is there, asked by a message that is gone as soon as it has come. A declaration
+    /// would be answered with an error, which the broker's log has too: once an answer.
+    pub(super) async fn knocks_at(&self, name: &str) -> Result<bool, NotPublished> {
+        let sent = self.send("", name, message::knock(), b"", Patience::Bounded);
+        match sent.await {
+            Ok(()) => Ok(true),
+            Err(NotPublished::Unroutable(_)) => Ok(false),
+            Err(why) => Err(why),
+        }
     }
 
     /// See [`topology::depth`].
@@ -279,6 +304,7 @@ impl Default for Known {
         Known {
             queue: OnceCell::new(),
             dead: OnceCell::new(),
+            suspects: OnceCell::new(),
             levels: std::array::from_fn(|_| OnceCell::new()),
         }
     }
@@ -305,6 +331,7 @@ fn route(to: Destination<'_>) -> (String, String) {
     match to {
         Destination::Queue(queue) => (String::new(), queue.as_str().to_owned()),
         Destination::Dead(queue) => (String::new(), topology::dead_name(queue)),
+        Destination::Suspects(queue) => (String::new(), topology::suspects_name(queue)),
         Destination::Later(queue, delay) => {
             (delay::level_name(queue, delay.top()), delay.routing_key())
         }

@@ -9,11 +9,11 @@
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation};
+use lapin::{BasicProperties, Confirmation};
 use tokio::sync::watch;
 
 use super::connection::{Link, Trouble, answer};
-use super::topology::{self, count_on};
+use super::topology;
 use crate::name::QueueName;
 
 /// How often a consumer looks for the mark.
@@ -92,7 +92,7 @@ pub(super) async fn follow(
     let mut channel = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        match look(link, &name, &mut channel).await {
+        match topology::count_again(link, &name, &mut channel).await {
             Ok(Some(marks)) => {
                 is_paused.send_if_modified(|known| std::mem::replace(known, marks > 0) != *known);
             }
@@ -109,19 +109,6 @@ pub(super) async fn follow(
             }
         }
     }
-}
-
-/// Counts marks on a channel that is kept from one look to the next.
-async fn look(link: &Link, name: &str, kept: &mut Option<Channel>) -> Result<Option<u64>, Trouble> {
-    let channel = match kept.take() {
-        Some(channel) => channel,
-        None => link.channel().await?,
-    };
-    let marks = count_on(&channel, name).await?;
-    if marks.is_some() {
-        *kept = Some(channel);
-    }
-    Ok(marks)
 }
 
 /// What is known of a pause. None: nothing, and then the queue counts as not paused.

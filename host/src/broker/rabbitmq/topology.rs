@@ -22,6 +22,11 @@ pub(super) fn dead_name(queue: &QueueName) -> String {
     format!("{queue}.dead")
 }
 
+/// Where a task queue's suspects are.
+pub(super) fn suspects_name(queue: &QueueName) -> String {
+    format!("{queue}.suspects")
+}
+
 /// Sees that a queue is there, and makes a durable quorum queue if not.
 ///
 /// It gets no other argument, so that a producer may declare it in the tutorial's way before or after us:
@@ -44,20 +49,20 @@ pub(super) async fn ensure_queue(link: &Link, name: &str) -> Result<(), Trouble>
     }
 }
 
-/// How often a dead letter may be looked at and put back. To be without end is said in two ways that
+/// How often a message beside the task queue may come back: a dead letter that is looked at, a suspect. To be without end is said in two ways that
 /// exclude each other: 4.0.5 has no limit at -1 and twenty without the argument, but 3.10.8 drops at -1
 /// what was put back once.
 const LOOKS: i64 = 1_000_000_000;
 
-/// Sees that the queue for dead letters is there. Nobody else declares it, so that it may say more.
-pub(super) async fn ensure_dead_queue(link: &Link, queue: &QueueName) -> Result<(), Trouble> {
-    let name = dead_name(queue);
-    if count(link, &name).await?.is_some() {
+/// Sees that a queue of our own beside the task queue is there. Nobody else declares it, so that it may
+/// say more.
+pub(super) async fn ensure_own_queue(link: &Link, name: &str) -> Result<(), Trouble> {
+    if count(link, name).await?.is_some() {
         return Ok(());
     }
     let channel = link.channel().await?;
-    match declare(&channel, &name, patient()).await {
-        Err(trouble) if trouble.code == Some(OTHER_ARGUMENTS) => ensure_queue(link, &name).await,
+    match declare(&channel, name, patient()).await {
+        Err(trouble) if trouble.code == Some(OTHER_ARGUMENTS) => ensure_queue(link, name).await,
         declared => declared,
     }
 }
@@ -171,6 +176,7 @@ pub(super) async fn depth(link: &Link, queue: &QueueName) -> Result<Option<Depth
         return Ok(None);
     };
     let dead = count(link, &dead_name(queue)).await?.unwrap_or_default();
+    let suspects = count(link, &suspects_name(queue)).await?;
     let mut delayed = 0;
     for level in 0..LEVELS {
         // Levels are made from the lowest up, so that the first gap is the end.
@@ -180,7 +186,7 @@ pub(super) async fn depth(link: &Link, queue: &QueueName) -> Result<Option<Depth
         }
     }
     Ok(Some(Depth {
-        ready: found.message_count().into(),
+        ready: u64::from(found.message_count()) + suspects.unwrap_or_default(),
         running: None,
         delayed,
         dead,
@@ -198,6 +204,32 @@ pub(super) async fn count(link: &Link, name: &str) -> Result<Option<u64>, Troubl
 pub(super) async fn count_on(channel: &Channel, name: &str) -> Result<Option<u64>, Trouble> {
     let found = look(channel, name).await?;
     Ok(found.map(|queue| queue.message_count().into()))
+}
+
+/// The same on a channel that is kept from one count to the next.
+pub(super) async fn count_again(
+    link: &Link,
+    name: &str,
+    kept: &mut Option<Channel>,
+) -> Result<Option<u64>, Trouble> {
+    let channel = match kept.take() {
+        Some(channel) => channel,
+        None => link.channel().await?,
+    };
+    let counted = count_on(&channel, name).await?;
+    if counted.is_some() {
+        *kept = Some(channel);
+    }
+    Ok(counted)
+}
+
+/// Removes what waits for workers, suspects too, and counts it. None: there is no such queue.
+pub(super) async fn purge_ready(link: &Link, queue: &QueueName) -> Result<Option<u64>, Trouble> {
+    let Some(removed) = purge(link, queue.as_str()).await? else {
+        return Ok(None);
+    };
+    let suspects = purge(link, &suspects_name(queue)).await?;
+    Ok(Some(removed + suspects.unwrap_or_default()))
 }
 
 /// Removes what is ready on a queue, and counts it. None: there is no such queue.

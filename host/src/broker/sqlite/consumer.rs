@@ -12,6 +12,7 @@ use super::desk::{Answer, Desk, Kind, Place, Stray};
 use super::store::{Claim, Claimed, Fate};
 use crate::broker::{
     BrokerError, Consumer, Delivery, Hold, Message, Notice, NoticeSink, Record, SettleError,
+    Standing,
 };
 use crate::name::QueueName;
 use crate::settlement::{Reply, Settlement};
@@ -181,16 +182,11 @@ impl Consumer for SqliteConsumer {
             }
             let count = limit.min(self.buffer.len());
             for (claimed, permit) in self.buffer.drain(..count) {
-                let hold = SqliteHold {
-                    desk: self.desk.clone(),
-                    id: claimed.id,
-                    came_without_id: claimed.message.id.is_none(),
-                    is_settled: false,
-                    _slot: permit,
-                };
+                let hold = SqliteHold::new(&self.desk, &claimed, Some(permit));
                 into.push(Delivery {
                     message: claimed.message,
                     crashes: claimed.crashes,
+                    standing: Standing::Ordinary,
                     hold: Box::new(hold),
                 });
             }
@@ -232,7 +228,8 @@ impl Drop for SqliteConsumer {
     }
 }
 
-fn unhanded(claim: Claim) -> Vec<Stray> {
+/// What goes back of a claim that nobody waits for any more.
+pub(super) fn unhanded(claim: Claim) -> Vec<Stray> {
     claim.taken.into_iter().map(Stray::unhanded).collect()
 }
 
@@ -257,12 +254,29 @@ fn free_slots(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
 }
 
 /// A row in this process's name.
-struct SqliteHold {
+pub(super) struct SqliteHold {
     desk: Desk,
     id: i64,
+    /// Tells this hold from a later one of the same process, which there is when another process took
+    /// this one for dead: that counted a crash.
+    crashes: u32,
     came_without_id: bool,
     is_settled: bool,
-    _slot: OwnedSemaphorePermit,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+impl SqliteHold {
+    /// A hold on what was claimed, and the slot that it takes from its consumer.
+    pub(super) fn new(desk: &Desk, claimed: &Claimed, slot: Option<OwnedSemaphorePermit>) -> Self {
+        SqliteHold {
+            desk: desk.clone(),
+            id: claimed.id,
+            crashes: claimed.crashes,
+            came_without_id: claimed.message.id.is_none(),
+            is_settled: false,
+            _slot: slot,
+        }
+    }
 }
 
 #[async_trait]
@@ -280,7 +294,7 @@ impl Hold for SqliteHold {
             self.is_settled = true;
             return Err(SettleError::Lost);
         };
-        let id = self.id;
+        let (id, crashes) = (self.id, self.crashes);
         let made_up_id = message.id.filter(|_| self.came_without_id);
         let (fate, reply) = decide(settlement);
         let reply_to = message.reply_to;
@@ -295,7 +309,7 @@ impl Hold for SqliteHold {
                     }
                     (Some(_), Said::BeforeTheEnd(_) | Said::Nothing) | (None, _) => None,
                 };
-                store.settle(id, &fate, made_up_id.as_deref(), reply)
+                store.settle(id, crashes, &fate, made_up_id.as_deref(), reply)
             },
         );
         match answer.await {

@@ -18,10 +18,11 @@ use crate::broker::BrokerError;
 const APPLICATION_ID: i32 = 0x7363_7574;
 
 /// Each entry leads from the version of its index to the next. A published entry is never edited.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("schema.sql"),
     include_str!("pause.sql"),
     include_str!("clock.sql"),
+    include_str!("suspects.sql"),
 ];
 
 /// How long a connection tries for a lock that others hold before it says so.

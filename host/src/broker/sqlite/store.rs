@@ -3,6 +3,7 @@
 
 mod dead;
 mod oversight;
+mod suspects;
 
 use std::cell::Cell;
 
@@ -170,7 +171,7 @@ impl<'a> Store<'a> {
     fn first_of_rank_after(&self, queue: i64, rank: i64) -> rusqlite::Result<Option<(i64, i64)>> {
         self.connection
             .prepare_cached(
-                "SELECT rank, due FROM waiting WHERE queue = ?1 AND rank > ?2
+                "SELECT rank, due FROM waiting WHERE queue = ?1 AND rank > ?2 AND NOT on_trial
                  ORDER BY rank, due LIMIT 1",
             )?
             .query_row([queue, rank], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -184,23 +185,38 @@ impl<'a> Store<'a> {
         limit: usize,
         taken: &mut Vec<Claimed>,
     ) -> rusqlite::Result<()> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.claim_where(
+            queue,
+            "w.rank = ?2 AND w.due <= ?3 AND NOT w.on_trial ORDER BY w.due, w.id LIMIT ?4",
+            params![queue, rank, self.now, limit],
+            taken,
+        )
+    }
+
+    /// Moves what `which` picks of a queue from waiting to held.
+    fn claim_where(
+        &self,
+        queue: i64,
+        which: &str,
+        values: &[&dyn rusqlite::ToSql],
+        taken: &mut Vec<Claimed>,
+    ) -> rusqlite::Result<()> {
         let first = taken.len();
         let mut select = self.connection.prepare_cached(&format!(
-            "SELECT w.id, w.due, w.crashes, w.attempt, w.parked_since, w.on_trial, {}
+            "SELECT w.id, w.rank, w.due, w.crashes, w.attempt, w.parked_since, w.on_trial, {}
              FROM waiting w CROSS JOIN message m ON m.id = w.id
-             WHERE w.queue = ?1 AND w.rank = ?2 AND w.due <= ?3
-             ORDER BY w.due, w.id LIMIT ?4",
+             WHERE w.queue = ?1 AND {which}",
             row::MESSAGE_COLUMNS
         ))?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut dues = Vec::new();
-        let mut rows = select.query(params![queue, rank, self.now, limit])?;
+        let mut places = Vec::new();
+        let mut rows = select.query(values)?;
         while let Some(found) = rows.next()? {
-            dues.push(found.get::<_, i64>(1)?);
+            places.push((found.get::<_, i64>(1)?, found.get::<_, i64>(2)?));
             taken.push(Claimed {
                 id: found.get(0)?,
-                crashes: found.get(2)?,
-                message: row::message(found, 6, row::record(found, 3)?)?,
+                crashes: found.get(3)?,
+                message: row::message(found, 7, row::record(found, 4)?)?,
             });
         }
         drop(rows);
@@ -211,7 +227,7 @@ impl<'a> Store<'a> {
             "INSERT INTO held (id, owner, queue, rank, due, crashes, attempt, parked_since, on_trial)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
-        for (claimed, due) in taken[first..].iter().zip(dues) {
+        for (claimed, (rank, due)) in taken[first..].iter().zip(places) {
             let record = &claimed.message.record;
             unqueue.execute([queue, rank, due, claimed.id])?;
             hold.execute(params![
@@ -231,18 +247,23 @@ impl<'a> Store<'a> {
 
     /// Ends a hold. False: it was no longer ours, and nothing was changed.
     ///
+    /// `crashes` is how many there were when it was claimed, which tells it from a later one of ours.
     /// `made_up_id` is the task's id if the message came without one and keeps it from now on.
     pub(super) fn settle(
         &self,
         id: i64,
+        crashes: u32,
         fate: &Fate,
         made_up_id: Option<&str>,
         reply: Option<(&ReplyTo, &Reply)>,
     ) -> rusqlite::Result<bool> {
         let held = self
             .connection
-            .prepare_cached("DELETE FROM held WHERE id = ?1 AND owner = ?2 RETURNING queue, rank")?
-            .query_row(params![id, self.owner], |row| {
+            .prepare_cached(
+                "DELETE FROM held WHERE id = ?1 AND owner = ?2 AND crashes = ?3
+                 RETURNING queue, rank",
+            )?
+            .query_row(params![id, self.owner, crashes], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
             })
             .optional()?;
