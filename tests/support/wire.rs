@@ -84,13 +84,9 @@ impl Wire {
         self.shared.is_down.store(false, Ordering::SeqCst);
     }
 
-    /// Keeps what comes over one connection from the broker until [`Wire::thaw`].
+    /// Keeps what comes over one connection from the broker until it is cut.
     pub(crate) fn freeze(&self, number: usize) {
         *self.line(number).is_frozen.lock().unwrap() = true;
-    }
-
-    pub(crate) fn thaw(&self, number: usize) {
-        self.line(number).thaw();
     }
 
     fn line(&self, number: usize) -> Arc<Line> {
@@ -136,10 +132,6 @@ impl Line {
         // An error means that it is cut already.
         let _ = self.near.shutdown(Shutdown::Both);
         let _ = self.far.shutdown(Shutdown::Both);
-        self.thaw();
-    }
-
-    fn thaw(&self) {
         *self.is_frozen.lock().unwrap() = false;
         self.thawed.notify_all();
     }
