@@ -33,6 +33,9 @@ const GIVE_BACK: Duration = Duration::from_secs(10);
 /// tell: it cancels those alone whose queue it still finds gone when it looks.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// How long after one of its parts has failed a connection may say that it is over, and why.
+const LAST_WORD: Duration = Duration::from_millis(200);
+
 /// One queue's deliveries.
 pub(super) struct RabbitConsumer {
     deliveries: mpsc::Receiver<Delivery>,
@@ -274,12 +277,19 @@ impl Source {
                 Ok(()) => End::Stopped,
                 Err(trouble) => End::Lost(self.explain(trouble)),
             },
-            why = over(&mut events, |_| {}) => End::Lost(why),
+            why = over(&mut events, |_| {}) => return End::Lost(why),
         };
-        if matches!(end, End::Stopped) {
-            link.close().await;
+        match end {
+            End::Stopped => {
+                link.close().await;
+                End::Stopped
+            }
+            // Of a connection that breaks, its parts may hear first, and less.
+            End::Lost(why) => {
+                let cause = timeout(LAST_WORD, over(&mut events, |_| {})).await;
+                End::Lost(cause.unwrap_or(why))
+            }
         }
-        end
     }
 
     /// Hands deliveries to the consumer, but none while the queue is paused, until it is stopped; then
