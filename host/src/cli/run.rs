@@ -73,6 +73,7 @@ pub(super) async fn run(global: &Global, config: Config, args: RunArgs) -> Resul
     let job = Job {
         prepared: &plugin.prepared,
         task: &task,
+        grants: &plugin.manifest.grants,
         limits: plugin.manifest.limits,
         max_attempts: plugin.manifest.retry.max_attempts,
     };

@@ -106,6 +106,7 @@ async fn attempt(
     let job = Job {
         prepared: &plugin.prepared,
         task: &task,
+        grants: &plugin.manifest.grants,
         limits: plugin.manifest.limits,
         max_attempts: plugin.manifest.retry.max_attempts,
     };
