@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use super::manifest::Manifest;
-use super::scan::{MAX_MANIFEST, Signature};
+use super::scan::{MAX_MANIFEST, Stamp};
 use super::watch::Wake;
 use super::{Origin, Plugin};
 use crate::name::PluginName;
@@ -29,7 +29,7 @@ use crate::units::show_size;
 #[derive(Debug)]
 pub(super) enum Source {
     BuiltIn(&'static [u8]),
-    File(PathBuf, Signature),
+    File(PathBuf, Stamp),
 }
 
 /// One plugin to make.
@@ -37,7 +37,7 @@ pub(super) enum Source {
 pub(super) struct Order {
     pub(super) name: PluginName,
     pub(super) source: Source,
-    pub(super) manifest: Option<(PathBuf, Signature)>,
+    pub(super) manifest: Option<(PathBuf, Stamp)>,
     /// The plugin that serves now. Where the bytes are the same, nothing is compiled.
     pub(super) serving: Option<Arc<Plugin>>,
     /// Held by whoever waits for the plugin; once it is dropped, nobody does.
@@ -241,8 +241,8 @@ impl Order {
         let file = self.file();
         let (wasm, origin) = match self.source {
             Source::BuiltIn(wasm) => (Cow::Borrowed(wasm), Origin::BuiltIn),
-            Source::File(path, signature) => (
-                Cow::Owned(read(&path, &signature, workbench.max_size)?),
+            Source::File(path, stamp) => (
+                Cow::Owned(read(&path, &stamp, workbench.max_size)?),
                 Origin::File(path),
             ),
         };
@@ -275,10 +275,10 @@ impl Order {
     }
 
     fn manifest(&self, ceiling: &Limits) -> Result<Manifest, NotMade> {
-        let Some((path, signature)) = &self.manifest else {
+        let Some((path, stamp)) = &self.manifest else {
             return Ok(Manifest::without_file(ceiling));
         };
-        let text = read(path, signature, MAX_MANIFEST)?;
+        let text = read(path, stamp, MAX_MANIFEST)?;
         let refuse = |file, reason| {
             NotMade::Refused(Refusal {
                 file,
@@ -305,7 +305,7 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// Reads a whole file into memory. What is checked, hashed and compiled is these very bytes: the file
 /// may change under everybody's feet.
-fn read(path: &Path, expected: &Signature, max_size: u64) -> Result<Vec<u8>, NotMade> {
+fn read(path: &Path, expected: &Stamp, max_size: u64) -> Result<Vec<u8>, NotMade> {
     let refuse = |reason: String, fault| {
         NotMade::Refused(Refusal {
             file: path.display().to_string(),
@@ -332,7 +332,7 @@ fn read(path: &Path, expected: &Signature, max_size: u64) -> Result<Vec<u8>, Not
         .open(path)
         .map_err(failed)?;
     let is_expected = |file: &fs::File| -> Result<bool, NotMade> {
-        Ok(Signature::of(&file.metadata().map_err(failed)?) == *expected)
+        Ok(Stamp::of(&file.metadata().map_err(failed)?) == *expected)
     };
     if !is_expected(&file)? {
         return Err(changed());

@@ -211,7 +211,7 @@ impl Loader {
         };
         let built_in = self.built_in.iter().find(|(known, _)| known == name);
         let source = match (&entry.files.wasm, built_in) {
-            (Some(file), _) => usable(file).map(|(path, sign)| Source::File(path, sign)),
+            (Some(file), _) => usable(file).map(|(path, stamp)| Source::File(path, stamp)),
             (None, Some((_, wasm))) => Ok(Source::BuiltIn(wasm)),
             (None, None) => return self.remove(name),
         };
@@ -393,9 +393,9 @@ impl Loader {
     }
 }
 
-fn usable(file: &File) -> Result<(PathBuf, scan::Signature), Refusal> {
+fn usable(file: &File) -> Result<(PathBuf, scan::Stamp), Refusal> {
     match &file.state {
-        FileState::Regular(signature) => Ok((file.path.clone(), signature.clone())),
+        FileState::Regular(stamp) => Ok((file.path.clone(), stamp.clone())),
         FileState::Unusable(reason) => Err(refusal_of(&file.path, reason)),
     }
 }

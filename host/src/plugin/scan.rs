@@ -44,7 +44,7 @@ pub(super) struct File {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FileState {
     /// A file that can be opened without waiting.
-    Regular(Signature),
+    Regular(Stamp),
     /// Nothing that can be read, and why.
     Unusable(String),
 }
@@ -52,9 +52,9 @@ pub(super) enum FileState {
 /// Tells one content of a file from the next, without reading it.
 ///
 /// Device and inode are those of the file that symlinks lead to, so a link that points elsewhere is
-/// another signature; the change time tells of writes that set the modification time back.
+/// another stamp; the change time tells of writes that set the modification time back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Signature {
+pub(super) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -62,9 +62,9 @@ pub(super) struct Signature {
     changed: (i64, i64),
 }
 
-impl Signature {
+impl Stamp {
     pub(super) fn of(metadata: &Metadata) -> Self {
-        Signature {
+        Stamp {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
@@ -139,7 +139,7 @@ pub(super) fn state_of(path: &Path, max_size: u64) -> FileState {
                 show_size(max_size)
             ));
         }
-        return FileState::Regular(Signature::of(&metadata));
+        return FileState::Regular(Stamp::of(&metadata));
     }
     let what = if kind.is_dir() {
         "a directory"

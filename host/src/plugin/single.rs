@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::compile::{self, Claim, Made, NotMade, Order, Ready, Refusal, Source, Workbench};
 use super::registry::{MAX_SIZE, Refused};
-use super::scan::{FileState, MAX_MANIFEST, Signature, state_of};
+use super::scan::{FileState, MAX_MANIFEST, Stamp, state_of};
 use super::{Plugin, built_in};
 use crate::name::PluginName;
 use crate::sandbox::Sandbox;
@@ -30,8 +30,8 @@ impl Plugin {
         let beside = path.with_extension("toml");
         let manifest = match beside.symlink_metadata() {
             Ok(_) => {
-                let signature = usable(&beside, MAX_MANIFEST)?;
-                Some((beside, signature))
+                let stamp = usable(&beside, MAX_MANIFEST)?;
+                Some((beside, stamp))
             }
             Err(_) => None,
         };
@@ -55,7 +55,7 @@ impl Plugin {
 fn make(
     name: PluginName,
     source: Source,
-    manifest: Option<(std::path::PathBuf, Signature)>,
+    manifest: Option<(std::path::PathBuf, Stamp)>,
     sandbox: Arc<Sandbox>,
     ceiling: Limits,
 ) -> Result<Arc<Plugin>, Refused> {
@@ -82,9 +82,9 @@ fn make(
     }
 }
 
-fn usable(path: &Path, max_size: u64) -> Result<Signature, Refused> {
+fn usable(path: &Path, max_size: u64) -> Result<Stamp, Refused> {
     match state_of(path, max_size) {
-        FileState::Regular(signature) => Ok(signature),
+        FileState::Regular(stamp) => Ok(stamp),
         FileState::Unusable(reason) => Err(refused(path, reason)),
     }
 }
