@@ -10,6 +10,7 @@
 mod broker_contract;
 mod chaos;
 mod command_line;
+mod compiling;
 mod dead_letters;
 mod doctor;
 mod flow;

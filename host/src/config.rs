@@ -1,6 +1,8 @@
 //! [`Config`]: what flags, environment and `scutwork.toml` say, made into one whole and checked once,
 //! before anything starts.
 
+mod compile;
+
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use serde::Deserialize;
 use crate::broker::rabbitmq::{RabbitMqOptions, SettlementMode};
 use crate::broker::sqlite::{Durability, SqliteOptions};
 use crate::name::{PluginName, QueueName};
+use crate::plugin::compiler::CompileSettings;
 use crate::plugin::registry::Directory;
 use crate::sandbox::limits::Limits;
 use crate::settlement::Parking;
@@ -50,6 +53,8 @@ pub struct Config {
     pub parking: Parking,
     /// The most that any manifest can set.
     pub ceiling: Limits,
+    /// How plugins are compiled, but for the program that does it.
+    pub compile: CompileSettings,
 }
 
 /// Which broker, and how to reach it.
@@ -106,6 +111,8 @@ struct File {
     rabbitmq: RabbitMqSection,
     #[serde(default)]
     sqlite: SqliteSection,
+    #[serde(default)]
+    compile: compile::CompileSection,
 }
 
 #[derive(Debug, Deserialize)]
@@ -239,6 +246,7 @@ impl Config {
                 ..Parking::default()
             },
             ceiling: ceiling(&file.limits),
+            compile: file.compile.resolve()?,
             broker: broker(
                 flags.broker,
                 file.broker,

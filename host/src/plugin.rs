@@ -1,10 +1,12 @@
 //! [`Plugin`]: a compiled component with its manifest and digest, immutable; and the [`Registry`] of
 //! those that serve.
 
-mod compile;
+pub mod compiler;
 pub mod embedded;
 mod loader;
+mod makers;
 pub mod manifest;
+mod order;
 pub mod registry;
 mod scan;
 mod single;
@@ -16,8 +18,9 @@ use std::path::PathBuf;
 pub use manifest::Manifest;
 pub use registry::{Refused, Registry};
 
+use self::compiler::CompileSettings;
 use crate::name::PluginName;
-use crate::sandbox::Prepared;
+use crate::sandbox::{Limits, Prepared};
 
 /// A plugin that serves. A new version is another value: runs of this one go on with it.
 #[derive(Clone)]
@@ -34,6 +37,24 @@ pub struct Plugin {
     pub manifest: Manifest,
     /// What the sandbox made of it.
     pub prepared: Prepared,
+}
+
+/// What every plugin is made by and held to.
+#[derive(Clone, Debug)]
+pub struct PluginRules {
+    /// The most that a manifest can set.
+    pub ceiling: Limits,
+    /// How it is compiled.
+    pub compile: CompileSettings,
+}
+
+impl Default for PluginRules {
+    fn default() -> Self {
+        PluginRules {
+            ceiling: Limits::CEILING,
+            compile: CompileSettings::default(),
+        }
+    }
 }
 
 /// Where a plugin came from.

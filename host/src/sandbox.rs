@@ -3,6 +3,7 @@
 
 mod cancel;
 pub mod command;
+pub mod compile;
 mod contract;
 mod control;
 mod engine;
@@ -10,6 +11,7 @@ pub mod grants;
 mod guest;
 mod http;
 pub mod limits;
+mod load;
 mod log;
 mod memory;
 mod meter;
@@ -32,6 +34,7 @@ use wasmtime_wasi::I32Exit;
 
 pub use self::cancel::Cancel;
 use self::command::CommandCall;
+use self::compile::NativeCode;
 use self::contract::exports::scutwork::task::handler;
 pub use self::grants::Grants;
 use self::guest::{Guest, Linkers};
@@ -135,13 +138,30 @@ impl Sandbox {
         self.without_pool.as_deref()
     }
 
-    /// Compiles a plugin and links its imports. It blocks, and keeps processors busy for as long as
-    /// compiling takes: from a hundredth of a second to a minute, by the size.
+    /// Whether these bytes look like a plugin, by the first of them alone: what does not need not
+    /// meet the compiler.
+    ///
+    /// # Errors
+    /// What they are instead.
+    pub fn look(wasm: &[u8]) -> Result<(), PrepareError> {
+        prepare::look(wasm).map(|_| ())
+    }
+
+    /// Loads what was compiled for [`Sandbox::target`], and links its imports.
+    ///
+    /// # Errors
+    /// When it does not become a plugin; the error says why, and what to do.
+    pub fn load(&self, code: &NativeCode) -> Result<Prepared, PrepareError> {
+        prepare::link(&self.linkers, &load::load(&self.engine, code)?)
+    }
+
+    /// Compiles and loads a plugin in this very process. It blocks for as long as that takes, and
+    /// nothing bounds it: for plugins that one has written oneself.
     ///
     /// # Errors
     /// When these bytes do not become a plugin; the error says why, and what to do.
     pub fn prepare(&self, wasm: &[u8]) -> Result<Prepared, PrepareError> {
-        prepare::link(&self.linkers, &prepare::compile(&self.engine, wasm)?)
+        self.load(&compile::compile(&self.engine, wasm)?)
     }
 
     /// Runs a plugin on a task, on the guests' own threads, once a slot is free.

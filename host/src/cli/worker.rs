@@ -11,9 +11,10 @@ use super::{Exit, Stopped, connect, output};
 use crate::broker::{Broker, NoticeSink};
 use crate::config::{BrokerConfig, Config};
 use crate::event::{Event, Observer, Observers};
-use crate::plugin::Registry;
+use crate::plugin::compiler::{CompileSettings, Place};
 use crate::plugin::registry::RegistrySettings;
 use crate::plugin::watch::Watch;
+use crate::plugin::{PluginRules, Registry};
 use crate::sandbox::{Sandbox, SandboxSettings};
 use crate::worker::{Stop, StopSwitch, Worker, WorkerSettings};
 
@@ -118,11 +119,22 @@ pub(super) fn registry(
 ) -> Result<Registry, Stopped> {
     let settings = RegistrySettings {
         directory: config.plugins.clone(),
-        ceiling: config.ceiling,
+        rules: plugin_rules(config),
         ..RegistrySettings::default()
     };
     Registry::open(settings, sandbox.clone(), observers.clone())
         .map_err(|error| Stopped::new(Exit::NotFound, error))
+}
+
+/// What plugins are held to. They are compiled by children of this very program.
+pub(super) fn plugin_rules(config: &Config) -> PluginRules {
+    PluginRules {
+        ceiling: config.ceiling,
+        compile: CompileSettings {
+            place: Place::Child(super::compile::own_program()),
+            ..config.compile.clone()
+        },
+    }
 }
 
 fn settings(config: &Config) -> WorkerSettings {

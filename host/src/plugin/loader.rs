@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::compile::{Claim, Compilers, Fault, Made, NotMade, Order, Ready, Refusal, Source};
+use super::makers::Makers;
+use super::order::{Claim, Fault, Made, NotMade, Order, Ready, Refusal, Source};
 use super::registry::{Current, Refused, Served};
 use super::scan::{self, File, FileState, Files, Found};
 use super::{Origin, Plugin};
@@ -48,7 +49,7 @@ pub(super) struct Loader {
     pub(super) directory: PathBuf,
     pub(super) max_size: u64,
     pub(super) built_in: Vec<BuiltIn>,
-    pub(super) compilers: Compilers,
+    pub(super) makers: Makers,
     pub(super) current: Arc<Current>,
     pub(super) observers: Observers,
     pub(super) patience: Patience,
@@ -137,6 +138,9 @@ impl Loader {
             Ok(ready) => {
                 entry.stage = Stage::Settled;
                 entry.refusal = None;
+                if let Some(warning) = &ready.warning {
+                    self.warn(warning.clone());
+                }
                 self.install(ready);
             }
             Err(NotMade::Refused(refusal)) => self.doubt(&made.name, refusal, now),
@@ -219,7 +223,7 @@ impl Loader {
         match (source, manifest) {
             (Ok(source), Ok(manifest)) => {
                 let claim = Arc::new(Claim);
-                self.compilers.order(Order {
+                self.makers.order(Order {
                     name: name.clone(),
                     source,
                     manifest,
@@ -296,7 +300,7 @@ impl Loader {
             return;
         };
         entry.stage = match refusal.fault {
-            Fault::Reading => Stage::Failing {
+            Fault::Passing => Stage::Failing {
                 again: now + READ_AGAIN,
             },
             Fault::File | Fault::Content(_) => Stage::Settled,

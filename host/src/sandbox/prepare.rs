@@ -1,10 +1,13 @@
-//! [`Prepared`]: a plugin or command compiled and linked, or [`PrepareError`]: in plain words, why not.
+//! [`Prepared`]: the code of a plugin or command, linked and ready, or [`PrepareError`]: in plain words,
+//! why not.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
-use wasmtime::{Engine, InstancePre, Module};
+use wasmtime::{InstancePre, Module};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::contract::{HANDLER, PluginPre, VERSION};
@@ -54,7 +57,7 @@ impl fmt::Debug for Prepared {
 
 /// Why a file does not become a plugin: what is wrong and what to do, for the operator who put it
 /// there.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum PrepareError {
     /// No bytes at all.
     #[error(
@@ -70,7 +73,7 @@ pub enum PrepareError {
     #[error("this is not WebAssembly: it does not begin as such a file does{hint}")]
     NotWasm {
         /// What it looks like instead.
-        hint: &'static str,
+        hint: Cow<'static, str>,
     },
     /// It begins well and ends too early.
     #[error(
@@ -95,7 +98,7 @@ pub enum PrepareError {
         /// What for.
         name: String,
         /// What it seems to be made for.
-        hint: &'static str,
+        hint: Cow<'static, str>,
     },
     /// Broken, or in need of a feature that is off.
     #[error("this is not valid WebAssembly, or needs a feature that is off: {detail}")]
@@ -129,26 +132,17 @@ pub enum PrepareError {
     },
 }
 
-/// What the compiler makes of a file: code, and nothing that is linked to it.
-pub(super) enum Compiled {
+/// Code in this process, and nothing that is linked to it.
+pub(super) enum Code {
     Component(Component),
     Module(Module),
 }
 
-/// Compiles a file of either kind.
-pub(super) fn compile(engine: &Engine, wasm: &[u8]) -> Result<Compiled, PrepareError> {
-    match look(wasm)? {
-        Kind::Component => Component::from_binary(engine, wasm).map(Compiled::Component),
-        Kind::Module => Module::from_binary(engine, wasm).map(Compiled::Module),
-    }
-    .map_err(|error| not_compiled(&error))
-}
-
 /// Links what was compiled to the host's functions.
-pub(super) fn link(linkers: &Linkers, compiled: &Compiled) -> Result<Prepared, PrepareError> {
-    let runnable = match compiled {
-        Compiled::Component(component) => link_component(linkers, component)?,
-        Compiled::Module(module) => link_module(linkers, module)?,
+pub(super) fn link(linkers: &Linkers, code: &Code) -> Result<Prepared, PrepareError> {
+    let runnable = match code {
+        Code::Component(component) => link_component(linkers, component)?,
+        Code::Module(module) => link_module(linkers, module)?,
     };
     Ok(Prepared(Arc::new(runnable)))
 }
@@ -178,7 +172,7 @@ fn link_module(linkers: &Linkers, module: &Module) -> Result<Runnable, PrepareEr
         return Err(PrepareError::ForeignModule {
             from: import.module().to_owned(),
             name: import.name().to_owned(),
-            hint: foreign_hint(import.module()),
+            hint: foreign_hint(import.module()).into(),
         });
     }
     let is_start = |kind: wasmtime::ExternType| {
@@ -210,13 +204,14 @@ fn foreign_hint(module: &str) -> &'static str {
     }
 }
 
-enum Kind {
+/// What a file is, by its first bytes.
+pub(super) enum Kind {
     Component,
     Module,
 }
 
-/// What the first bytes tell.
-fn look(wasm: &[u8]) -> Result<Kind, PrepareError> {
+/// What the first bytes tell, before any compiler sees the rest.
+pub(super) fn look(wasm: &[u8]) -> Result<Kind, PrepareError> {
     const MAGIC: &[u8] = b"\0asm";
     const CORE: &[u8] = &[1, 0, 0, 0];
     if wasm.is_empty() {
@@ -226,7 +221,9 @@ fn look(wasm: &[u8]) -> Result<Kind, PrepareError> {
         return Err(PrepareError::Precompiled);
     }
     if !wasm.starts_with(MAGIC) && !MAGIC.starts_with(wasm) {
-        return Err(PrepareError::NotWasm { hint: hint(wasm) });
+        return Err(PrepareError::NotWasm {
+            hint: hint(wasm).into(),
+        });
     }
     match wasm.get(4..8) {
         None => Err(PrepareError::CutShort {
@@ -251,7 +248,7 @@ fn hint(bytes: &[u8]) -> &'static str {
 }
 
 /// The compiler has no types for what went wrong, so its words are looked at.
-fn not_compiled(error: &wasmtime::Error) -> PrepareError {
+pub(super) fn not_compiled(error: &wasmtime::Error) -> PrepareError {
     let detail = format!("{error:#}");
     if detail.contains("unexpected end") || detail.contains("out of bounds (bound") {
         PrepareError::CutShort {
