@@ -21,4 +21,5 @@ mod sandbox;
 mod sqlite;
 mod support;
 mod tidy;
+mod trust;
 mod tutorial;

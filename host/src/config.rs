@@ -2,6 +2,7 @@
 //! before anything starts.
 
 mod compile;
+mod trust;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::broker::sqlite::{Durability, SqliteOptions};
 use crate::name::{PluginName, QueueName};
 use crate::plugin::compiler::CompileSettings;
 use crate::plugin::registry::Directory;
+use crate::plugin::trust::Trust;
 use crate::sandbox::limits::Limits;
 use crate::settlement::Parking;
 use crate::strict_toml;
@@ -55,6 +57,8 @@ pub struct Config {
     pub ceiling: Limits,
     /// How plugins are compiled, but for the program that does it.
     pub compile: CompileSettings,
+    /// Whose plugins are loaded.
+    pub trust: Trust,
 }
 
 /// Which broker, and how to reach it.
@@ -113,6 +117,8 @@ struct File {
     sqlite: SqliteSection,
     #[serde(default)]
     compile: compile::CompileSection,
+    #[serde(default)]
+    trust: trust::TrustSection,
 }
 
 #[derive(Debug, Deserialize)]
@@ -247,6 +253,7 @@ impl Config {
             },
             ceiling: ceiling(&file.limits),
             compile: file.compile.resolve()?,
+            trust: file.trust.resolve()?,
             broker: broker(
                 flags.broker,
                 file.broker,

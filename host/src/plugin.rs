@@ -10,6 +10,7 @@ mod order;
 pub mod registry;
 mod scan;
 mod single;
+pub mod trust;
 pub mod watch;
 
 use std::fmt;
@@ -19,6 +20,7 @@ pub use manifest::Manifest;
 pub use registry::{Refused, Registry};
 
 use self::compiler::CompileSettings;
+use self::trust::{Signed, Trust};
 use crate::name::PluginName;
 use crate::sandbox::{Limits, Prepared};
 
@@ -33,6 +35,8 @@ pub struct Plugin {
     pub size: u64,
     /// Where it came from.
     pub origin: Origin,
+    /// Who signed it. None: nobody asked.
+    pub signed: Option<Signed>,
     /// What it is granted and limited to.
     pub manifest: Manifest,
     /// What the sandbox made of it.
@@ -46,6 +50,8 @@ pub struct PluginRules {
     pub ceiling: Limits,
     /// How it is compiled.
     pub compile: CompileSettings,
+    /// Whose signature it must bear.
+    pub trust: Trust,
 }
 
 impl Default for PluginRules {
@@ -53,6 +59,7 @@ impl Default for PluginRules {
         PluginRules {
             ceiling: Limits::CEILING,
             compile: CompileSettings::default(),
+            trust: Trust::Anyone,
         }
     }
 }
@@ -73,6 +80,7 @@ impl fmt::Debug for Plugin {
             .field("digest", &self.digest)
             .field("size", &self.size)
             .field("origin", &self.origin)
+            .field("signed", &self.signed)
             .field("manifest", &self.manifest)
             .finish_non_exhaustive()
     }

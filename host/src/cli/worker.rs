@@ -134,6 +134,7 @@ pub(super) fn plugin_rules(config: &Config) -> PluginRules {
             place: Place::Child(super::compile::own_program()),
             ..config.compile.clone()
         },
+        trust: config.trust.clone(),
     }
 }
 

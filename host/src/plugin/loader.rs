@@ -220,19 +220,23 @@ impl Loader {
             (None, None) => return self.remove(name),
         };
         let manifest = entry.files.manifest.as_ref().map(usable).transpose();
-        match (source, manifest) {
-            (Ok(source), Ok(manifest)) => {
+        let signature = entry.files.signature.as_ref().map(usable).transpose();
+        match (source, manifest, signature) {
+            (Ok(source), Ok(manifest), Ok(signature)) => {
                 let claim = Arc::new(Claim);
                 self.makers.order(Order {
                     name: name.clone(),
                     source,
                     manifest,
+                    signature,
                     serving: self.current.load().get(name),
                     claim: Arc::downgrade(&claim),
                 });
                 entry.stage = Stage::Ordered(claim);
             }
-            (Err(refusal), _) | (_, Err(refusal)) => self.doubt(name, refusal, now),
+            (Err(refusal), _, _) | (_, Err(refusal), _) | (_, _, Err(refusal)) => {
+                self.doubt(name, refusal, now);
+            }
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Manifest {
     pub concurrency: Option<NonZeroU32>,
     /// How it is called, and what it may reach.
     pub grants: Arc<Grants>,
+    /// The sha256, in hex, of the only plugin that this manifest is for. None: any.
+    pub sha256: Option<String>,
     /// Limits that were asked for and are above the ceiling, each as a sentence.
     pub lowered: Vec<String>,
 }
@@ -66,6 +68,7 @@ impl Manifest {
                 backoff: sections.retry.backoff.0,
             },
             concurrency: sections.run.concurrency,
+            sha256: sections.sha256,
             lowered: asked.above(ceiling),
             grants: Arc::new(Grants {
                 command: sections.run.command(),
@@ -77,6 +80,8 @@ impl Manifest {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Sections {
+    #[serde(deserialize_with = "digest")]
+    sha256: Option<String>,
     limits: AskedLimits,
     retry: AskedRetry,
     run: AskedRun,
@@ -216,6 +221,16 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZ
         })
 }
 
+fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?.to_ascii_lowercase();
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(D::Error::custom(
+            "not a sha256, which has 64 hexadecimal digits; take the one that `sha256sum` prints",
+        ));
+    }
+    Ok(Some(text))
+}
+
 fn size_above_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     match units::size(deserializer)? {
         Some(0) => Err(D::Error::custom("nothing runs with a limit of zero")),
@@ -251,6 +266,7 @@ mod tests {
     fn everything_that_can_be_set_is_taken() {
         let manifest = parse(
             r#"
+            sha256 = "ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB"
             [limits]
             memory = "128MiB"
             cpu = "20s"
@@ -296,6 +312,7 @@ mod tests {
                         },
                     },
                 }),
+                sha256: Some("ab".repeat(32)),
                 lowered: Vec::new(),
             })
         );
@@ -388,6 +405,7 @@ mod tests {
                 "[retry]\nbackoff = { initial = \"2s\", max = \"1s\" }",
                 ":2: retry.backoff: initial 2s",
             ),
+            ("sha256 = \"abc\"", ":1: sha256: not a sha256"),
             (
                 "[run]\nexit = { done = [3], retry = [3] }",
                 ":2: run.exit: exit code 3 cannot mean two things",

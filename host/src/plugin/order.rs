@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::compiler::{CompileError, Compiled, Compiler};
 use super::manifest::Manifest;
-use super::scan::{MAX_MANIFEST, Stamp};
+use super::scan::{MAX_MANIFEST, MAX_SIGNATURE, Stamp};
+use super::trust::{Signed, Trust, Untrusted};
 use super::{Origin, Plugin, PluginRules};
 use crate::name::PluginName;
 use crate::sandbox::Sandbox;
@@ -34,6 +35,7 @@ pub(super) struct Order {
     pub(super) name: PluginName,
     pub(super) source: Source,
     pub(super) manifest: Option<(PathBuf, Stamp)>,
+    pub(super) signature: Option<(PathBuf, Stamp)>,
     /// The plugin that serves now. Where the bytes are the same, nothing is compiled.
     pub(super) serving: Option<Arc<Plugin>>,
     /// Held by whoever waits for the plugin; once it is dropped, nobody does.
@@ -95,6 +97,7 @@ pub(super) struct Workbench {
     pub(super) ceiling: Limits,
     /// The largest plugin, in bytes.
     pub(super) max_size: u64,
+    pub(super) trust: Arc<Trust>,
 }
 
 impl Workbench {
@@ -105,6 +108,7 @@ impl Workbench {
             compiler: Arc::new(compiler),
             ceiling: rules.ceiling,
             max_size: rules.compile.max_file,
+            trust: Arc::new(rules.trust.clone()),
         };
         (workbench, warning)
     }
@@ -167,6 +171,22 @@ impl Order {
             ),
         };
         let digest = sha256(&wasm);
+        let distrust = |reason| {
+            NotMade::Refused(Refusal {
+                file: file.clone(),
+                reason,
+                fault: Fault::Content(digest.clone()),
+            })
+        };
+        if let Some(pinned) = manifest.sha256.as_ref().filter(|pinned| **pinned != digest) {
+            return Err(distrust(format!(
+                "its sha256 is {digest}, and {name}.toml pins {pinned}; copy the plugin that was meant, or pin this one",
+                name = self.name
+            )));
+        }
+        let signed = self
+            .signed(&wasm, &workbench.trust)?
+            .map_err(|error| distrust(error.to_string()))?;
         let (compiled, compiled_in) = match self.serving {
             Some(serving) if serving.digest == digest => {
                 (Compiled::from(serving.prepared.clone()), Duration::ZERO)
@@ -185,12 +205,33 @@ impl Order {
                 digest,
                 size: wasm.len() as u64,
                 origin,
+                signed,
                 manifest,
                 prepared: compiled.prepared,
             }),
             compiled_in,
             warning: compiled.warning,
         })
+    }
+
+    /// Who signed it. What is part of the program is trusted as the program is.
+    fn signed(
+        &self,
+        wasm: &[u8],
+        trust: &Trust,
+    ) -> Result<Result<Option<Signed>, Untrusted>, NotMade> {
+        if matches!(
+            (&self.source, trust),
+            (Source::BuiltIn(_), _) | (_, Trust::Anyone)
+        ) {
+            return Ok(Ok(None));
+        }
+        let signature = self
+            .signature
+            .as_ref()
+            .map(|(path, stamp)| read(path, stamp, MAX_SIGNATURE))
+            .transpose()?;
+        Ok(trust.check(self.name.as_str(), wasm, signature.as_deref()))
     }
 
     fn manifest(&self, ceiling: &Limits) -> Result<Manifest, NotMade> {

@@ -12,6 +12,8 @@ use crate::units::show_size;
 
 /// The largest manifest, in bytes.
 pub(super) const MAX_MANIFEST: u64 = 64 << 10;
+/// The largest signature, in bytes. Minisign's have four lines.
+pub(super) const MAX_SIGNATURE: u64 = 16 << 10;
 
 /// What is in the directory.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub(super) struct Files {
     pub(super) wasm: Option<File>,
     /// `thumb.toml`
     pub(super) manifest: Option<File>,
+    /// `thumb.wasm.minisig`
+    pub(super) signature: Option<File>,
 }
 
 /// A file as it was seen.
@@ -106,6 +110,13 @@ pub(super) fn look(directory: &Path, max_size: u64) -> io::Result<Found> {
                 if let Ok(name) = name.parse::<PluginName>() {
                     let state = state_of(&path, MAX_MANIFEST);
                     found.plugins.entry(name).or_default().manifest = Some(File { path, state });
+                }
+            }
+            "minisig" => {
+                let signed = name.strip_suffix(".wasm");
+                if let Some(name) = signed.and_then(|name| name.parse::<PluginName>().ok()) {
+                    let state = state_of(&path, MAX_SIGNATURE);
+                    found.plugins.entry(name).or_default().signature = Some(File { path, state });
                 }
             }
             "cwasm" => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::order::{self, Claim, Made, NotMade, Order, Ready, Refusal, Source, Workbench};
 use super::registry::Refused;
-use super::scan::{FileState, MAX_MANIFEST, Stamp, state_of};
+use super::scan::{FileState, MAX_MANIFEST, MAX_SIGNATURE, Stamp, state_of};
 use super::{Plugin, PluginRules, built_in};
 use crate::name::PluginName;
 use crate::sandbox::Sandbox;
@@ -27,11 +27,13 @@ impl Plugin {
             .map_err(|error| refused(path, error.to_string()))?;
         let source = Source::File(path.to_owned(), usable(path, rules.compile.max_file)?);
         let manifest = beside(path.with_extension("toml"), MAX_MANIFEST)?;
+        let signature = beside(path.with_added_extension("minisig"), MAX_SIGNATURE)?;
         let claim = Arc::new(Claim);
         let order = Order {
             name,
             source,
             manifest,
+            signature,
             serving: None,
             claim: Arc::downgrade(&claim),
         };
@@ -53,6 +55,7 @@ impl Plugin {
             name,
             source: Source::BuiltIn(wasm),
             manifest: None,
+            signature: None,
             serving: None,
             claim: Arc::downgrade(&claim),
         };
