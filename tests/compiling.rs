@@ -275,6 +275,19 @@ fn bounds_that_cannot_be_meant_are_refused() {
     place.run(&["plugin", "list"]).exits(0);
 }
 
+#[test]
+fn the_program_gives_up_the_way_to_more_rights() {
+    let place = Place::new();
+    let mut worker = place.start(&["up", "-v"]);
+    worker.wait_for("taking tasks");
+    for thread in fs::read_dir(format!("/proc/{}/task", worker.id())).unwrap() {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    }
+    worker.terminate();
+    worker.wait();
+}
+
 /// Prints how long a worker takes to load plugins, the first time and after; what is asserted is that
 /// it loads them all. `SCUTWORK_CACHED=100` loads a hundred.
 #[test]

@@ -7,6 +7,7 @@ mod doctor;
 mod log;
 mod output;
 mod plugin;
+pub mod privileges;
 mod queue;
 mod run;
 mod signals;
