@@ -47,7 +47,7 @@ impl Default for CompileSettings {
         CompileSettings {
             place: Place::Here,
             memory: 2 << 30,
-            time: Duration::from_secs(60),
+            time: Duration::from_secs(2 * 60),
             // Three times the size of an interpreter compiled to wasm, with its library.
             max_file: 64 << 20,
             cache: None,

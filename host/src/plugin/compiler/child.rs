@@ -155,8 +155,9 @@ impl Child {
             return CompileError::Memory(self.memory);
         }
         if killed_by(Signal::KILL) {
-            return CompileError::NoChild(
-                "the system killed it, most likely for want of memory".to_owned(),
+            // Tried again and again, it would take the machine's memory each time.
+            return CompileError::Failed(
+                "the system killed it, most likely for want of memory; lower compile.memory below what this machine can spare".to_owned(),
             );
         }
         let last = said.lines().rfind(|line| !line.trim().is_empty());

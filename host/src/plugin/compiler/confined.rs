@@ -68,6 +68,9 @@ fn give_up_rights() -> io::Result<()> {
     const OPEN_FILES: u64 = 32;
     #[cfg(target_os = "linux")]
     {
+        // Where memory is short, this process is the one to go, and not its parent. A system without
+        // this file has another way to choose.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         use rustix::process::{DumpableBehavior, Signal};
         // The parent may be gone already; then the request ends early.
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
