@@ -5,8 +5,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use scutwork::event::PluginEvent;
 use scutwork::plugin::compiler::cache::CacheSettings;
 use scutwork::plugin::embedded;
+use scutwork::plugin::registry::RegistrySettings;
 use scutwork::sandbox::{Limits, Sandbox, SandboxSettings};
 use tempfile::TempDir;
 
@@ -78,7 +80,7 @@ fn a_child_that_compiles_is_bounded_and_ends_with_its_parent() {
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     let limits = fs::read_to_string(format!("/proc/{child}/limits")).unwrap();
     for (limit, most) in [
-        ("Max cpu time", "60"),
+        ("Max cpu time", "120"),
         ("Max file size", "0"),
         ("Max core file size", "0"),
         ("Max address space", "2147483648"),
@@ -127,6 +129,24 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 fn a_plugin_that_is_superseded_while_it_compiles_is_not_waited_for() {
     let shelf = Shelf::empty().settled();
     shelf.put("echo.wasm", &bomb());
+    shelf.put("echo.wasm", &version(1));
+    shelf.expect_added("echo");
+}
+
+#[test]
+fn what_is_slow_to_compile_keeps_the_rest_from_nothing() {
+    let shelf = Shelf::with(
+        |directory| fs::write(directory.join("echo.wasm"), bomb()).unwrap(),
+        |settings| RegistrySettings {
+            patience: Duration::ZERO,
+            ..settings
+        },
+    );
+    match shelf.next() {
+        PluginEvent::Warned { warning, .. } => assert!(warning.contains("long to compile")),
+        other => panic!("{other:?}"),
+    }
+    shelf.expect_added("dots");
     shelf.put("echo.wasm", &version(1));
     shelf.expect_added("echo");
 }

@@ -1,6 +1,7 @@
 //! `scutwork worker`: a worker on a broker, until stopped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -17,6 +18,10 @@ use crate::plugin::watch::Watch;
 use crate::plugin::{PluginRules, Registry};
 use crate::sandbox::{Sandbox, SandboxSettings};
 use crate::worker::{Stop, StopSwitch, Worker, WorkerSettings};
+
+/// How long a worker waits for its plugins before it takes tasks. One that is slow to compile, or
+/// never ends to, keeps the others from nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 pub(super) async fn worker(config: Config) -> Result<Exit, Stopped> {
@@ -53,7 +58,7 @@ impl Rig {
     ) -> Result<Rig, Stopped> {
         let observers = Observers::new(observers);
         let sandbox = Arc::new(sandbox(config, config.slots.get())?);
-        let registry = registry(config, &sandbox, &observers)?;
+        let registry = open(config, PATIENCE, &sandbox, &observers)?;
         warn_of_long_plugins(config, &registry);
         let watch = registry.watch()?;
         let heard = observers.clone();
@@ -117,9 +122,19 @@ pub(super) fn registry(
     sandbox: &Arc<Sandbox>,
     observers: &Observers,
 ) -> Result<Registry, Stopped> {
+    open(config, Duration::MAX, sandbox, observers)
+}
+
+fn open(
+    config: &Config,
+    patience: Duration,
+    sandbox: &Arc<Sandbox>,
+    observers: &Observers,
+) -> Result<Registry, Stopped> {
     let settings = RegistrySettings {
         directory: config.plugins.clone(),
         rules: plugin_rules(config),
+        patience,
         ..RegistrySettings::default()
     };
     Registry::open(settings, sandbox.clone(), observers.clone())

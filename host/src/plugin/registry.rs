@@ -28,6 +28,8 @@ pub struct RegistrySettings {
     pub directory: Directory,
     /// What every plugin is held to.
     pub rules: PluginRules,
+    /// How long opening waits for plugins that are slow to compile; they arrive later.
+    pub patience: Duration,
     /// How often to look at the directory when nothing tells of a change, as on network file systems.
     pub rescan: Duration,
 }
@@ -79,6 +81,7 @@ impl Default for RegistrySettings {
         RegistrySettings {
             directory: Directory::Usual(PathBuf::from("plugins")),
             rules: PluginRules::default(),
+            patience: Duration::MAX,
             rescan: Duration::from_secs(2),
         }
     }
@@ -86,7 +89,7 @@ impl Default for RegistrySettings {
 
 impl Registry {
     /// Loads what is built in and everything in the directory, on all cores. Observers hear of each
-    /// plugin and each refusal before this returns.
+    /// plugin and each refusal before this returns, but for those that took longer than the patience.
     ///
     /// It blocks for as long as that takes: call it before serving, or where blocking is allowed.
     ///
@@ -119,10 +122,17 @@ impl Registry {
             loader.warn(warning);
         }
         loader.look(Instant::now());
+        let deadline = Instant::now().checked_add(settings.patience);
         while loader.is_loading() {
-            match wakes.recv().expect("a sender is at hand") {
-                Wake::Made(made) => loader.take(made, Instant::now()),
-                Wake::Look => {}
+            match receive(&wakes, deadline) {
+                Some(Wake::Made(made)) => loader.take(made, Instant::now()),
+                Some(Wake::Look) => {}
+                None => {
+                    loader.warn(
+                        "some plugins take long to compile; their tasks wait for them".to_owned(),
+                    );
+                    break;
+                }
             }
         }
         loader.patience = Patience::USUAL;
@@ -204,6 +214,16 @@ impl Registry {
         };
         Watch::start(loader, wakes, self.wakes.clone(), self.rescan)
             .context("no thread to watch the plugin directory could be started")
+    }
+}
+
+/// The next wake. None: it does not come in time.
+fn receive(wakes: &Receiver<Wake>, deadline: Option<Instant>) -> Option<Wake> {
+    match deadline {
+        None => wakes.recv().ok(),
+        Some(deadline) => wakes
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            .ok(),
     }
 }
 
