@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::compiler::{CompileError, Compiled, Compiler};
 use super::manifest::Manifest;
 use super::scan::{MAX_MANIFEST, MAX_SIGNATURE, Stamp};
-use super::trust::{Signed, Trust, Untrusted};
+use super::trust::{Signed, Trust};
 use super::{Origin, Plugin, PluginRules};
 use crate::name::PluginName;
 use crate::sandbox::Sandbox;
@@ -162,7 +162,6 @@ impl Order {
         }
         // The manifest first: it is the cheaper one to refuse.
         let manifest = self.manifest(&workbench.ceiling)?;
-        let file = self.file();
         let (wasm, origin) = match &self.source {
             Source::BuiltIn(wasm) => (Cow::Borrowed(*wasm), Origin::BuiltIn),
             Source::File(path, stamp) => (
@@ -171,34 +170,8 @@ impl Order {
             ),
         };
         let digest = sha256(&wasm);
-        let distrust = |reason| {
-            NotMade::Refused(Refusal {
-                file: file.clone(),
-                reason,
-                fault: Fault::Content(digest.clone()),
-            })
-        };
-        if let Some(pinned) = manifest.sha256.as_ref().filter(|pinned| **pinned != digest) {
-            return Err(distrust(format!(
-                "its sha256 is {digest}, and {name}.toml pins {pinned}; copy the plugin that was meant, or pin this one",
-                name = self.name
-            )));
-        }
-        let signed = self
-            .signed(&wasm, &workbench.trust)?
-            .map_err(|error| distrust(error.to_string()))?;
-        let (compiled, compiled_in) = match self.serving {
-            Some(serving) if serving.digest == digest => {
-                (Compiled::from(serving.prepared.clone()), Duration::ZERO)
-            }
-            Some(_) | None => {
-                let begun = Instant::now();
-                let is_wanted = || self.claim.strong_count() > 0;
-                let compiled = workbench.compiler.prepare(&wasm, &digest, &is_wanted);
-                let compiled = compiled.map_err(|error| not_compiled(error, file, &digest))?;
-                (compiled, begun.elapsed())
-            }
-        };
+        let signed = self.admit(&wasm, &digest, &manifest, &workbench.trust)?;
+        let (compiled, compiled_in) = self.compile(&wasm, &digest, &workbench.compiler)?;
         Ok(Ready {
             plugin: Arc::new(Plugin {
                 name: self.name,
@@ -214,24 +187,73 @@ impl Order {
         })
     }
 
-    /// Who signed it. What is part of the program is trusted as the program is.
-    fn signed(
+    /// Sees to it that this is the plugin that was meant, from whom it should be.
+    fn admit(
         &self,
         wasm: &[u8],
+        digest: &str,
+        manifest: &Manifest,
         trust: &Trust,
-    ) -> Result<Result<Option<Signed>, Untrusted>, NotMade> {
-        if matches!(
-            (&self.source, trust),
-            (Source::BuiltIn(_), _) | (_, Trust::Anyone)
-        ) {
-            return Ok(Ok(None));
+    ) -> Result<Option<Signed>, NotMade> {
+        let refuse = |reason| self.refuse(digest, reason);
+        let pinned = manifest.sha256.as_deref().unwrap_or(digest);
+        if pinned != digest {
+            return Err(refuse(format!(
+                "its sha256 is {digest}, and {name}.toml pins {pinned}; copy the plugin that was meant, or pin this one",
+                name = self.name
+            )));
         }
-        let signature = self
-            .signature
-            .as_ref()
-            .map(|(path, stamp)| read(path, stamp, MAX_SIGNATURE))
-            .transpose()?;
-        Ok(trust.check(self.name.as_str(), wasm, signature.as_deref()))
+        let trust = match self.source {
+            // It is trusted as the program is.
+            Source::BuiltIn(_) => &Trust::Anyone,
+            Source::File(..) => trust,
+        };
+        let signature = match (&self.signature, trust) {
+            (None, _) | (_, Trust::Anyone) => None,
+            (Some((path, stamp)), Trust::Keys(_)) => Some(read(path, stamp, MAX_SIGNATURE)?),
+        };
+        trust
+            .check(self.name.as_str(), wasm, signature.as_deref())
+            .map_err(|error| refuse(error.to_string()))
+    }
+
+    /// The plugin's code, and how long it took to come by.
+    fn compile(
+        &self,
+        wasm: &[u8],
+        digest: &str,
+        compiler: &Compiler,
+    ) -> Result<(Compiled, Duration), NotMade> {
+        if let Some(serving) = self.serving.as_ref().filter(|one| one.digest == digest) {
+            return Ok((serving.prepared.clone().into(), Duration::ZERO));
+        }
+        let begun = Instant::now();
+        let is_wanted = || self.claim.strong_count() > 0;
+        match compiler.prepare(wasm, digest, &is_wanted) {
+            Ok(compiled) => Ok((compiled, begun.elapsed())),
+            Err(CompileError::Withdrawn) => Err(NotMade::Withdrawn),
+            Err(error @ CompileError::NoChild(_)) => Err(NotMade::Refused(Refusal {
+                file: self.file(),
+                reason: error.to_string(),
+                fault: Fault::Passing,
+            })),
+            Err(
+                error @ (CompileError::Refused(_)
+                | CompileError::Time(_)
+                | CompileError::Clock(_)
+                | CompileError::Memory(_)
+                | CompileError::Failed(_)),
+            ) => Err(self.refuse(digest, error.to_string())),
+        }
+    }
+
+    /// For what is in the file, and no other.
+    fn refuse(&self, digest: &str, reason: String) -> NotMade {
+        NotMade::Refused(Refusal {
+            file: self.file(),
+            reason,
+            fault: Fault::Content(digest.to_owned()),
+        })
     }
 
     fn manifest(&self, ceiling: &Limits) -> Result<Manifest, NotMade> {
@@ -254,23 +276,6 @@ impl Order {
         })?;
         Manifest::parse(text, path, ceiling).map_err(|error| refuse(error.place(), error.message))
     }
-}
-
-fn not_compiled(error: CompileError, file: String, digest: &str) -> NotMade {
-    let fault = match error {
-        CompileError::Withdrawn => return NotMade::Withdrawn,
-        CompileError::NoChild(_) => Fault::Passing,
-        CompileError::Refused(_)
-        | CompileError::Time(_)
-        | CompileError::Clock(_)
-        | CompileError::Memory(_)
-        | CompileError::Failed(_) => Fault::Content(digest.to_owned()),
-    };
-    NotMade::Refused(Refusal {
-        file,
-        reason: error.to_string(),
-        fault,
-    })
 }
 
 fn sha256(bytes: &[u8]) -> String {
