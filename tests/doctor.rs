@@ -52,6 +52,7 @@ fn a_sound_embedded_queue_passes_and_is_not_made_by_looking() {
     assert!(line(&text, "ok", "queue file").contains("first use makes it"));
     line(&text, "ok", "disk");
     line(&text, "ok", "clock");
+    line(&text, "ok", "cache");
     assert!(!text.contains("FAIL"), "{text}");
     assert!(
         !place.path().join("queue.db").exists(),

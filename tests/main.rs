@@ -10,6 +10,7 @@
 mod broker_contract;
 mod chaos;
 mod command_line;
+mod compiling;
 mod dead_letters;
 mod doctor;
 mod flow;
@@ -23,4 +24,5 @@ mod sandbox;
 mod sqlite;
 mod support;
 mod tidy;
+mod trust;
 mod tutorial;

@@ -239,9 +239,9 @@ fn what_can_be_no_plugin_is_refused_with_its_reason() {
             fs::write(at("greedy.wasm"), version(1)).unwrap();
             fs::write(at("greedy.toml"), "[http]\nallow = []").unwrap();
         },
-        |settings| RegistrySettings {
-            max_size: 1 << 20,
-            ..settings
+        |mut settings| {
+            settings.rules.compile.max_file = 1 << 20;
+            settings
         },
     );
     let expected = [

@@ -1,7 +1,7 @@
 //! One run: outcomes, limits and neighbours.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use scutwork::event::{Event, Level, Observer, Observers};
 use scutwork::outcome::{Failure, Limit, Outcome, Output};
 use scutwork::plugin::embedded;
 use scutwork::sandbox::{
-    Cancel, Finished, Job, Limits, PrepareError, Prepared, Sandbox, SandboxSettings,
+    Cancel, Finished, Grants, Job, Limits, PrepareError, Prepared, Sandbox, SandboxSettings,
 };
 use scutwork::task::Task;
 use tokio::sync::Notify;
@@ -22,6 +22,8 @@ mod neighbours;
 mod refusals;
 
 const MIB: u64 = 1 << 20;
+
+static NO_GRANTS: LazyLock<Arc<Grants>> = LazyLock::new(Arc::default);
 
 fn sandbox(slots: usize) -> Sandbox {
     Sandbox::new(&SandboxSettings {
@@ -47,6 +49,7 @@ fn job<'a>(prepared: &'a Prepared, task: &'a Task) -> Job<'a> {
     Job {
         prepared,
         task,
+        grants: &NO_GRANTS,
         limits: Limits::default(),
         max_attempts: 5,
     }

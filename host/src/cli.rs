@@ -1,5 +1,6 @@
 //! The command line: what it takes, and how each command ends.
 
+mod compile;
 mod dead;
 mod demo;
 mod doctor;
@@ -7,6 +8,7 @@ mod log;
 mod long_plugins;
 mod output;
 mod plugin;
+pub mod privileges;
 mod queue;
 mod readiness;
 mod run;
@@ -116,6 +118,9 @@ enum Command {
     /// Look at queues, and pause, resume or empty them
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Compile one plugin as a child of another command
+    #[command(hide = true)]
+    Compile,
 }
 
 #[derive(Debug, Args)]
@@ -230,6 +235,9 @@ impl Cli {
             Command::Plugin(plugin::PluginCommand::List) => plugin::list(&global, &config(None)?),
             Command::Doctor => doctor::doctor(&global, &config(None)?).await,
             Command::Queue(command) => queue::queue(&global, &config(None)?, command).await,
+            Command::Compile => Err(Stopped::usage(
+                "compile runs by itself, in `Cli::run_alone`",
+            )),
         }
     }
 }

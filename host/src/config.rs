@@ -1,6 +1,9 @@
 //! [`Config`]: what flags, environment and `scutwork.toml` say, made into one whole and checked once,
 //! before anything starts.
 
+mod compile;
+mod trust;
+
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +13,9 @@ use serde::Deserialize;
 use crate::broker::rabbitmq::{RabbitMqOptions, SettlementMode};
 use crate::broker::sqlite::{Durability, SqliteOptions};
 use crate::name::{PluginName, QueueName};
+use crate::plugin::compiler::CompileSettings;
 use crate::plugin::registry::Directory;
+use crate::plugin::trust::Trust;
 use crate::sandbox::limits::Limits;
 use crate::settlement::Parking;
 use crate::strict_toml;
@@ -52,6 +57,10 @@ pub struct Config {
     pub parking: Parking,
     /// The most that any manifest can set.
     pub ceiling: Limits,
+    /// How plugins are compiled, but for the program that does it.
+    pub compile: CompileSettings,
+    /// Whose plugins are loaded.
+    pub trust: Trust,
 }
 
 /// Which broker, and how to reach it.
@@ -110,6 +119,10 @@ struct File {
     rabbitmq: RabbitMqSection,
     #[serde(default)]
     sqlite: SqliteSection,
+    #[serde(default)]
+    compile: compile::CompileSection,
+    #[serde(default)]
+    trust: trust::TrustSection,
 }
 
 #[derive(Debug, Deserialize)]
@@ -248,6 +261,8 @@ impl Config {
                 ..Parking::default()
             },
             ceiling: ceiling(&file.limits),
+            compile: file.compile.resolve()?,
+            trust: file.trust.resolve()?,
             broker: broker(
                 flags.broker,
                 file.broker,

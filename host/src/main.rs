@@ -3,10 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use scutwork::cli::Cli;
+use scutwork::cli::{Cli, privileges};
 
 fn main() -> ExitCode {
+    privileges::give_up();
     let cli = Cli::parse();
+    if let Some(code) = cli.run_alone() {
+        return code;
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

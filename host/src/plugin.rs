@@ -1,13 +1,16 @@
 //! [`Plugin`]: a compiled component with its manifest and digest, immutable; and the [`Registry`] of
 //! those that serve.
 
-mod compile;
+pub mod compiler;
 pub mod embedded;
 mod loader;
+mod makers;
 pub mod manifest;
+mod order;
 pub mod registry;
 mod scan;
 mod single;
+pub mod trust;
 pub mod watch;
 
 use std::fmt;
@@ -16,8 +19,10 @@ use std::path::PathBuf;
 pub use manifest::Manifest;
 pub use registry::{Refused, Registry};
 
+use self::compiler::CompileSettings;
+use self::trust::{Signed, Trust};
 use crate::name::PluginName;
-use crate::sandbox::Prepared;
+use crate::sandbox::{Limits, Prepared};
 
 /// A plugin that serves. A new version is another value: runs of this one go on with it.
 #[derive(Clone)]
@@ -30,10 +35,33 @@ pub struct Plugin {
     pub size: u64,
     /// Where it came from.
     pub origin: Origin,
+    /// Who signed it. None: nobody asked.
+    pub signed: Option<Signed>,
     /// What it is granted and limited to.
     pub manifest: Manifest,
     /// What the sandbox made of it.
     pub prepared: Prepared,
+}
+
+/// What every plugin is made by and held to.
+#[derive(Clone, Debug)]
+pub struct PluginRules {
+    /// The most that a manifest can set.
+    pub ceiling: Limits,
+    /// How it is compiled.
+    pub compile: CompileSettings,
+    /// Whose signature it must bear.
+    pub trust: Trust,
+}
+
+impl Default for PluginRules {
+    fn default() -> Self {
+        PluginRules {
+            ceiling: Limits::CEILING,
+            compile: CompileSettings::default(),
+            trust: Trust::Anyone,
+        }
+    }
 }
 
 /// Where a plugin came from.
@@ -52,6 +80,7 @@ impl fmt::Debug for Plugin {
             .field("digest", &self.digest)
             .field("size", &self.size)
             .field("origin", &self.origin)
+            .field("signed", &self.signed)
             .field("manifest", &self.manifest)
             .finish_non_exhaustive()
     }

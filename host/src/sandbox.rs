@@ -2,12 +2,16 @@
 //! no manifest, queue or retry.
 
 mod cancel;
+pub mod command;
+pub mod compile;
 mod contract;
 mod control;
 mod engine;
+pub mod grants;
 mod guest;
 mod http;
 pub mod limits;
+mod load;
 mod log;
 mod memory;
 mod meter;
@@ -25,15 +29,19 @@ use anyhow::{Context, anyhow};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use wasmtime::component::Linker;
 use wasmtime::{Engine, Store};
+use wasmtime_wasi::I32Exit;
 
 pub use self::cancel::Cancel;
+use self::command::CommandCall;
+use self::compile::NativeCode;
 use self::contract::exports::scutwork::task::handler;
-use self::guest::Guest;
+pub use self::grants::Grants;
+use self::guest::{Guest, Linkers};
 pub use self::limits::Limits;
 use self::meter::{Ended, Metered};
 pub use self::prepare::{PrepareError, Prepared};
+use self::prepare::{Runnable, START};
 use self::ticker::Ticker;
 use self::verdict::{Circumstances, Ending};
 use self::voice::Voice;
@@ -48,7 +56,7 @@ const POLLS_BETWEEN_EVENTS: u32 = 4;
 /// Where plugins run. Share it in an `Arc`; dropping it ends every run.
 pub struct Sandbox {
     engine: Engine,
-    linker: Linker<Guest>,
+    linkers: Linkers,
     /// Shared with every run: guests yield only while it ticks, so it must outlive the last one.
     ticker: Arc<Ticker>,
     slots: Arc<Semaphore>,
@@ -76,6 +84,8 @@ pub struct Job<'a> {
     pub prepared: &'a Prepared,
     /// The task, handed to the plugin.
     pub task: &'a Task,
+    /// What the plugin is granted.
+    pub grants: &'a Arc<Grants>,
     /// What the run may use; the sandbox's ceiling holds all the same.
     pub limits: Limits,
     /// How many attempts the task has, for the plugin to know.
@@ -98,7 +108,7 @@ impl Sandbox {
     /// When the system gives no threads or no memory for them.
     pub fn new(settings: &SandboxSettings) -> anyhow::Result<Sandbox> {
         let made = engine::make(settings)?;
-        let linker = Guest::linker(&made.engine)
+        let linkers = Linkers::new(&made.engine)
             .map_err(|error| anyhow!("cannot link the host's functions: {error:#}"))?;
         let ticker = Arc::new(Ticker::start(made.engine.clone())?);
         let threads = Builder::new_multi_thread()
@@ -111,7 +121,7 @@ impl Sandbox {
             .context("cannot start the threads that run plugins")?;
         Ok(Sandbox {
             engine: made.engine,
-            linker,
+            linkers,
             ticker,
             slots: Arc::new(Semaphore::new(
                 settings.slots.clamp(1, Semaphore::MAX_PERMITS),
@@ -128,13 +138,30 @@ impl Sandbox {
         self.without_pool.as_deref()
     }
 
-    /// Compiles a plugin and links its imports. It blocks, and keeps processors busy for as long as
-    /// compiling takes: from a hundredth of a second to a minute, by the size.
+    /// Whether these bytes look like a plugin, by the first of them alone: what does not need not
+    /// meet the compiler.
+    ///
+    /// # Errors
+    /// What they are instead.
+    pub fn look(wasm: &[u8]) -> Result<(), PrepareError> {
+        prepare::look(wasm).map(|_| ())
+    }
+
+    /// Loads what was compiled for [`Sandbox::target`], and links its imports.
+    ///
+    /// # Errors
+    /// When it does not become a plugin; the error says why, and what to do.
+    pub fn load(&self, code: &NativeCode) -> Result<Prepared, PrepareError> {
+        prepare::link(&self.linkers, &load::load(&self.engine, code)?)
+    }
+
+    /// Compiles and loads a plugin in this very process. It blocks for as long as that takes, and
+    /// nothing bounds it: for plugins that one has written oneself.
     ///
     /// # Errors
     /// When these bytes do not become a plugin; the error says why, and what to do.
     pub fn prepare(&self, wasm: &[u8]) -> Result<Prepared, PrepareError> {
-        prepare::prepare(&self.engine, &self.linker, wasm)
+        self.load(&compile::compile(&self.engine, wasm)?)
     }
 
     /// Runs a plugin on a task, on the guests' own threads, once a slot is free.
@@ -153,6 +180,7 @@ impl Sandbox {
             prepared: job.prepared.clone(),
             ticker: Arc::clone(&self.ticker),
             voice: Arc::new(voice),
+            grants: Arc::clone(job.grants),
             limits: job.limits.under(&self.ceiling),
             ceiling: self.ceiling,
             max_attempts: job.max_attempts,
@@ -220,6 +248,7 @@ struct GuestRun {
     prepared: Prepared,
     ticker: Arc<Ticker>,
     voice: Arc<Voice>,
+    grants: Arc<Grants>,
     limits: Limits,
     ceiling: Limits,
     max_attempts: u32,
@@ -229,28 +258,40 @@ struct GuestRun {
 impl GuestRun {
     async fn finish(self) -> Finished {
         let began = Instant::now();
-        let mut store = Guest::store(&self.engine, &self.voice, &self.limits);
+        let command = self.command();
+        let mut store = Guest::store(&self.engine, &self.voice, &self.limits, command.as_ref());
         let mut usage = Usage::default();
-        let ending = {
+        let ended = {
             let call = pin!(self.call(&mut store));
             let mut call = Metered::new(call, &self.ticker, self.limits.cpu);
             let ended = tokio::time::timeout(self.limits.timeout, &mut call).await;
             usage.cpu = call.spent();
-            match ended {
-                Ok(Ended::Returned(result)) => Ending::Returned(result),
-                Ok(Ended::OverBudget) => Ending::Limited(Limit::Cpu),
-                Err(_) => Ending::Limited(Limit::Timeout),
-            }
+            ended
         };
         usage.wall = began.elapsed();
         usage.peak_memory = store.data().memory().peak();
+        let was_refused_memory = store.data().memory().was_refused();
+        let stderr = self.voice.finish();
+        let ending = match ended {
+            Ok(Ended::Returned(Ok(Called::Returned(result)))) => Ending::Returned(Ok(result)),
+            Ok(Ended::Returned(Ok(Called::Exited(code)))) => match &command {
+                Some(call) => self.exited(call, code, was_refused_memory, &stderr),
+                None => Ending::Returned(Err(I32Exit(code.cast_signed()).into())),
+            },
+            Ok(Ended::Returned(Err(_))) if command.is_some_and(|call| call.stdout.is_over()) => {
+                Ending::Limited(Limit::Output)
+            }
+            Ok(Ended::Returned(Err(error))) => Ending::Returned(Err(error)),
+            Ok(Ended::OverBudget) => Ending::Limited(Limit::Cpu),
+            Err(_) => Ending::Limited(Limit::Timeout),
+        };
         let circumstances = Circumstances {
             plugin: &self.voice.task().plugin,
             limits: &self.limits,
             ceiling: &self.ceiling,
             was_cancelled: self.voice.is_cancelled(),
-            was_refused_memory: store.data().memory().was_refused(),
-            stderr: self.voice.finish(),
+            was_refused_memory,
+            stderr,
         };
         Finished {
             outcome: circumstances.outcome(ending),
@@ -258,11 +299,62 @@ impl GuestRun {
         }
     }
 
-    async fn call(
+    /// How the task is handed over, if the plugin is a command.
+    fn command(&self) -> Option<CommandCall> {
+        self.prepared.is_command().then(|| {
+            let task = self.voice.task();
+            CommandCall::new(&self.grants.command, task, &self.limits, self.max_attempts)
+        })
+    }
+
+    fn exited(
+        &self,
+        call: &CommandCall,
+        code: u32,
+        was_refused_memory: bool,
+        stderr: &str,
+    ) -> Ending {
+        let result = call.result(&self.grants.command, code, stderr);
+        match result {
+            // A program that is short of memory exits as one that was given nonsense does.
+            Err(handler::Failure::Reject(_)) if was_refused_memory => {
+                Ending::Limited(Limit::Memory)
+            }
+            result => Ending::Returned(Ok(result)),
+        }
+    }
+
+    async fn call(&self, store: &mut Store<Guest>) -> wasmtime::Result<Called> {
+        let called = match &*self.prepared.0 {
+            Runnable::Plugin(plugin) => {
+                let plugin = plugin.instantiate_async(&mut *store).await?;
+                return self.handle(store, &plugin).await.map(Called::Returned);
+            }
+            Runnable::Command(command) => {
+                let command = command.instantiate_async(&mut *store).await?;
+                let called = command.wasi_cli_run().call_run(store).await;
+                called.map(|result| result.map_or(1, |()| 0))
+            }
+            Runnable::Module(module) => {
+                let module = module.instantiate_async(&mut *store).await?;
+                let start = module.get_typed_func::<(), ()>(&mut *store, START)?;
+                start.call_async(store, ()).await.map(|()| 0)
+            }
+        };
+        match called {
+            Ok(code) => Ok(Called::Exited(code)),
+            Err(error) => match error.downcast_ref::<I32Exit>() {
+                Some(I32Exit(code)) => Ok(Called::Exited(code.cast_unsigned())),
+                None => Err(error),
+            },
+        }
+    }
+
+    async fn handle(
         &self,
         store: &mut Store<Guest>,
+        plugin: &contract::Plugin,
     ) -> wasmtime::Result<Result<handler::Output, handler::Failure>> {
-        let plugin = self.prepared.0.instantiate_async(&mut *store).await?;
         let task = self.voice.task();
         let headers: Vec<(&str, &str)> = task
             .headers
@@ -284,6 +376,14 @@ impl GuestRun {
             .call_handle(store, task)
             .await
     }
+}
+
+/// What a call to a guest came back with.
+enum Called {
+    /// The handler's result.
+    Returned(Result<handler::Output, handler::Failure>),
+    /// A command's exit code.
+    Exited(u32),
 }
 
 #[cfg(test)]
@@ -315,6 +415,10 @@ mod tests {
         let sandbox = Sandbox::new(&settings).unwrap();
         let echo = include_bytes!(concat!(env!("OUT_DIR"), "/echo.wasm"));
         let prepared = sandbox.prepare(echo).unwrap();
+        let Runnable::Plugin(plugin) = &*prepared.0 else {
+            panic!("{prepared:?}")
+        };
+        let grants = Arc::default();
         let task = Task {
             id: crate::task::new_id(),
             plugin: "echo".parse().unwrap(),
@@ -332,8 +436,8 @@ mod tests {
             let voice = Voice::new(task.clone(), Observers::default(), Cancel::new());
             let voice = Arc::new(voice);
             for _ in 0..RUNS {
-                let mut store = Guest::store(&sandbox.engine, &voice, &limits);
-                let plugin = prepared.0.instantiate_async(&mut store).await.unwrap();
+                let mut store = Guest::store(&sandbox.engine, &voice, &limits, None);
+                let plugin = plugin.instantiate_async(&mut store).await.unwrap();
                 let handed = handler::Task {
                     id: &task.id,
                     plugin: "echo",
@@ -364,6 +468,7 @@ mod tests {
                         let job = Job {
                             prepared: &prepared,
                             task: &task,
+                            grants: &grants,
                             limits,
                             max_attempts: 1,
                         };

@@ -72,8 +72,12 @@ impl Place {
                 command.env_remove(name);
             }
         }
-        // What the program keeps for itself stays in this folder too.
-        command.env("TMPDIR", self.path()).env("HOME", self.path());
+        // What the program keeps for itself stays in this folder too; but for what it compiles, which
+        // would be the same in each.
+        command
+            .env("TMPDIR", self.path())
+            .env("HOME", self.path())
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -231,6 +235,11 @@ impl Running {
             .find_map(|line| line.strip_prefix("VmHWM:"))?;
         let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
         Some(kibibytes << 10)
+    }
+
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {

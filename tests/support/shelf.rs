@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use scutwork::event::{Event, Observer, Observers, PluginEvent};
 use scutwork::name::PluginName;
+use scutwork::plugin::compiler::{CompileSettings, Place};
 use scutwork::plugin::registry::{Directory, RegistrySettings};
 use scutwork::plugin::watch::Watch;
-use scutwork::plugin::{Plugin, Registry, embedded};
+use scutwork::plugin::{Plugin, PluginRules, Registry, embedded};
 use scutwork::sandbox::{Limits, Sandbox, SandboxSettings};
 use tempfile::TempDir;
 
@@ -61,8 +62,20 @@ pub(crate) fn open(
 pub(crate) fn settings(directory: &Path) -> RegistrySettings {
     RegistrySettings {
         directory: Directory::Named(directory.to_owned()),
+        rules: rules(),
         rescan: NEVER,
         ..RegistrySettings::default()
+    }
+}
+
+/// Compiling as the program does it, in children of its own.
+pub(crate) fn rules() -> PluginRules {
+    PluginRules {
+        compile: CompileSettings {
+            place: Place::Child(env!("CARGO_BIN_EXE_scutwork").into()),
+            ..CompileSettings::default()
+        },
+        ..PluginRules::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `scutwork doctor`: what is wrong between this worker, its broker and its plugins, and what to do. It
 //! changes nothing.
 
+mod cache;
 mod clock;
 pub(super) mod consumer_timeout;
 mod disk;
@@ -28,6 +29,7 @@ pub(super) async fn doctor(global: &Global, config: &Config) -> Result<Exit, Sto
         }
         BrokerConfig::Sqlite(options) => embedded::check(options),
     });
+    findings.push(cache::check(&config.compile));
     findings.push(memory::check(config, &served));
     findings.push(clock::check(&config.broker));
     let count = |verdict| findings.iter().filter(|one| one.verdict == verdict).count();

@@ -76,6 +76,7 @@ fn as_json(plugin: &Plugin) -> serde_json::Value {
         "digest": plugin.digest,
         "size": plugin.size,
         "origin": plugin.origin.to_string(),
+        "signed": plugin.signed,
         "limits": {
             "memory": limits.memory,
             "cpu_ms": limits.cpu.as_millis(),

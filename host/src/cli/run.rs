@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::submit::payload::Payload;
 use super::submit::{check_size, parse_header};
-use super::worker::sandbox;
+use super::worker::{plugin_rules, sandbox};
 use super::{Exit, Format, Global, Stopped, output};
 use crate::broker::{Message, Record};
 use crate::config::Config;
@@ -73,6 +73,7 @@ pub(super) async fn run(global: &Global, config: Config, args: RunArgs) -> Resul
     let job = Job {
         prepared: &plugin.prepared,
         task: &task,
+        grants: &plugin.manifest.grants,
         limits: plugin.manifest.limits,
         max_attempts: plugin.manifest.retry.max_attempts,
     };
@@ -100,20 +101,21 @@ pub(super) async fn run(global: &Global, config: Config, args: RunArgs) -> Resul
 
 /// The plugin that a worker would serve by this name, or the one in this file.
 fn find(config: &Config, sandbox: &Arc<Sandbox>, named: &str) -> Result<Arc<Plugin>, Stopped> {
+    let rules = plugin_rules(config);
     if named.ends_with(".wasm") || named.contains('/') {
         let path = Path::new(named);
         if !path.exists() {
             return Err(Stopped::not_found(format!("no file {named}")));
         }
-        return Plugin::from_file(path, sandbox.clone(), config.ceiling).map_err(refused);
+        return Plugin::from_file(path, sandbox.clone(), &rules).map_err(refused);
     }
     let name: PluginName = named.parse().map_err(Stopped::usage)?;
     let directory = directory(config)?;
     let path = directory.join(format!("{name}.wasm"));
     if path.symlink_metadata().is_ok() {
-        return Plugin::from_file(&path, sandbox.clone(), config.ceiling).map_err(refused);
+        return Plugin::from_file(&path, sandbox.clone(), &rules).map_err(refused);
     }
-    match Plugin::built_in(&name, sandbox.clone(), config.ceiling) {
+    match Plugin::built_in(&name, sandbox.clone(), &rules) {
         Some(plugin) => plugin.map_err(refused),
         None => Err(Stopped::not_found(unknown(&name, &directory))),
     }

@@ -1,6 +1,7 @@
 //! `scutwork worker`: a worker on a broker, until stopped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -12,11 +13,16 @@ use super::{Exit, Stopped, connect, output};
 use crate::broker::{Broker, NoticeSink};
 use crate::config::Config;
 use crate::event::{Event, Observer, Observers};
-use crate::plugin::Registry;
+use crate::plugin::compiler::{CompileSettings, Place};
 use crate::plugin::registry::RegistrySettings;
 use crate::plugin::watch::Watch;
+use crate::plugin::{PluginRules, Registry};
 use crate::sandbox::{Sandbox, SandboxSettings};
 use crate::worker::{Stop, StopSwitch, Worker, WorkerSettings};
+
+/// How long a worker waits for its plugins before it takes tasks. One that is slow to compile, or
+/// never ends to, keeps the others from nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 pub(super) async fn worker(config: Config) -> Result<Exit, Stopped> {
@@ -58,7 +64,7 @@ impl Rig {
         observers.push(Box::new(long_plugins.clone()));
         let observers = Observers::new(observers);
         let sandbox = Arc::new(sandbox(config, config.slots.get())?);
-        let registry = registry(config, &sandbox, &observers)?;
+        let registry = open(config, PATIENCE, &sandbox, &observers)?;
         let watch = registry.watch()?;
         let heard = observers.clone();
         let notices: NoticeSink = Arc::new(move |notice| heard.tell(&Event::Broker(&notice)));
@@ -117,13 +123,35 @@ pub(super) fn registry(
     sandbox: &Arc<Sandbox>,
     observers: &Observers,
 ) -> Result<Registry, Stopped> {
+    open(config, Duration::MAX, sandbox, observers)
+}
+
+fn open(
+    config: &Config,
+    patience: Duration,
+    sandbox: &Arc<Sandbox>,
+    observers: &Observers,
+) -> Result<Registry, Stopped> {
     let settings = RegistrySettings {
         directory: config.plugins.clone(),
-        ceiling: config.ceiling,
+        rules: plugin_rules(config),
+        patience,
         ..RegistrySettings::default()
     };
     Registry::open(settings, sandbox.clone(), observers.clone())
         .map_err(|error| Stopped::new(Exit::NotFound, error))
+}
+
+/// What plugins are held to. They are compiled by children of this very program.
+pub(super) fn plugin_rules(config: &Config) -> PluginRules {
+    PluginRules {
+        ceiling: config.ceiling,
+        compile: CompileSettings {
+            place: Place::Child(super::compile::own_program()),
+            ..config.compile.clone()
+        },
+        trust: config.trust.clone(),
+    }
 }
 
 fn settings(config: &Config) -> WorkerSettings {

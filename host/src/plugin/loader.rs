@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::compile::{Claim, Compilers, Fault, Made, NotMade, Order, Ready, Refusal, Source};
+use super::makers::Makers;
+use super::order::{Claim, Fault, Made, NotMade, Order, Ready, Refusal, Source};
 use super::registry::{Current, Refused, Served};
 use super::scan::{self, File, FileState, Files, Found};
 use super::{Origin, Plugin};
@@ -48,7 +49,7 @@ pub(super) struct Loader {
     pub(super) directory: PathBuf,
     pub(super) max_size: u64,
     pub(super) built_in: Vec<BuiltIn>,
-    pub(super) compilers: Compilers,
+    pub(super) makers: Makers,
     pub(super) current: Arc<Current>,
     pub(super) observers: Observers,
     pub(super) patience: Patience,
@@ -137,6 +138,9 @@ impl Loader {
             Ok(ready) => {
                 entry.stage = Stage::Settled;
                 entry.refusal = None;
+                if let Some(warning) = &ready.warning {
+                    self.warn(warning.clone());
+                }
                 self.install(ready);
             }
             Err(NotMade::Refused(refusal)) => self.doubt(&made.name, refusal, now),
@@ -211,24 +215,28 @@ impl Loader {
         };
         let built_in = self.built_in.iter().find(|(known, _)| known == name);
         let source = match (&entry.files.wasm, built_in) {
-            (Some(file), _) => usable(file).map(|(path, sign)| Source::File(path, sign)),
+            (Some(file), _) => usable(file).map(|(path, stamp)| Source::File(path, stamp)),
             (None, Some((_, wasm))) => Ok(Source::BuiltIn(wasm)),
             (None, None) => return self.remove(name),
         };
         let manifest = entry.files.manifest.as_ref().map(usable).transpose();
-        match (source, manifest) {
-            (Ok(source), Ok(manifest)) => {
+        let signature = entry.files.signature.as_ref().map(usable).transpose();
+        match (source, manifest, signature) {
+            (Ok(source), Ok(manifest), Ok(signature)) => {
                 let claim = Arc::new(Claim);
-                self.compilers.order(Order {
+                self.makers.order(Order {
                     name: name.clone(),
                     source,
                     manifest,
+                    signature,
                     serving: self.current.load().get(name),
                     claim: Arc::downgrade(&claim),
                 });
                 entry.stage = Stage::Ordered(claim);
             }
-            (Err(refusal), _) | (_, Err(refusal)) => self.doubt(name, refusal, now),
+            (Err(refusal), _, _) | (_, Err(refusal), _) | (_, _, Err(refusal)) => {
+                self.doubt(name, refusal, now);
+            }
         }
     }
 
@@ -296,7 +304,7 @@ impl Loader {
             return;
         };
         entry.stage = match refusal.fault {
-            Fault::Reading => Stage::Failing {
+            Fault::Passing => Stage::Failing {
                 again: now + READ_AGAIN,
             },
             Fault::File | Fault::Content(_) => Stage::Settled,
@@ -393,9 +401,9 @@ impl Loader {
     }
 }
 
-fn usable(file: &File) -> Result<(PathBuf, scan::Signature), Refusal> {
+fn usable(file: &File) -> Result<(PathBuf, scan::Stamp), Refusal> {
     match &file.state {
-        FileState::Regular(signature) => Ok((file.path.clone(), signature.clone())),
+        FileState::Regular(stamp) => Ok((file.path.clone(), stamp.clone())),
         FileState::Unusable(reason) => Err(refusal_of(&file.path, reason)),
     }
 }

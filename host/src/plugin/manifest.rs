@@ -1,12 +1,17 @@
 //! [`Manifest`]: what the operator grants a plugin and limits it to, from `thumb.toml` beside
 //! `thumb.wasm`. What cannot be meant is refused here, so that nobody checks again.
 
+mod run;
+
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
+use self::run::AskedRun;
+use crate::sandbox::Grants;
 use crate::sandbox::limits::Limits;
 use crate::settlement::{Backoff, MAX_DELAY, RetryPolicy};
 use crate::strict_toml::{self, TomlError};
@@ -21,6 +26,10 @@ pub struct Manifest {
     pub retry: RetryPolicy,
     /// How many of its tasks may run at once in one worker. None: as many as the worker runs.
     pub concurrency: Option<NonZeroU32>,
+    /// How it is called, and what it may reach.
+    pub grants: Arc<Grants>,
+    /// The sha256, in hex, of the only plugin that this manifest is for. None: any.
+    pub sha256: Option<String>,
     /// Limits that were asked for and are above the ceiling, each as a sentence.
     pub lowered: Vec<String>,
 }
@@ -59,7 +68,11 @@ impl Manifest {
                 backoff: sections.retry.backoff.0,
             },
             concurrency: sections.run.concurrency,
+            sha256: sections.sha256,
             lowered: asked.above(ceiling),
+            grants: Arc::new(Grants {
+                command: sections.run.command(),
+            }),
         })
     }
 }
@@ -67,6 +80,8 @@ impl Manifest {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Sections {
+    #[serde(deserialize_with = "digest")]
+    sha256: Option<String>,
     limits: AskedLimits,
     retry: AskedRetry,
     run: AskedRun,
@@ -98,13 +113,6 @@ struct AskedRetry {
     #[serde(deserialize_with = "one_or_more")]
     max_attempts: Option<NonZeroU32>,
     backoff: CheckedBackoff,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct AskedRun {
-    #[serde(deserialize_with = "one_or_more")]
-    concurrency: Option<NonZeroU32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -213,6 +221,16 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZ
         })
 }
 
+fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?.to_ascii_lowercase();
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(D::Error::custom(
+            "not a sha256, which has 64 hexadecimal digits; take the one that `sha256sum` prints",
+        ));
+    }
+    Ok(Some(text))
+}
+
 fn size_above_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     match units::size(deserializer)? {
         Some(0) => Err(D::Error::custom("nothing runs with a limit of zero")),
@@ -232,6 +250,7 @@ fn duration_above_zero<'de, D: Deserializer<'de>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::command::{CommandSettings, ExitCodes};
 
     fn parse(text: &str) -> Result<Manifest, String> {
         Manifest::parse(text, Path::new("thumb.toml"), &Limits::CEILING)
@@ -247,6 +266,7 @@ mod tests {
     fn everything_that_can_be_set_is_taken() {
         let manifest = parse(
             r#"
+            sha256 = "ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB"
             [limits]
             memory = "128MiB"
             cpu = "20s"
@@ -257,6 +277,9 @@ mod tests {
             backoff = { initial = "1s", factor = 3, max = "1m", jitter = 0 }
             [run]
             concurrency = 8
+            args = ["-c", ""]
+            content_type = "text/html"
+            exit = { done = [1], retry = [111], reject = [0] }
             "#,
         );
         assert_eq!(
@@ -278,6 +301,18 @@ mod tests {
                     },
                 },
                 concurrency: NonZeroU32::new(8),
+                grants: Arc::new(Grants {
+                    command: CommandSettings {
+                        args: vec!["-c".into(), String::new()],
+                        content_type: Some("text/html".into()),
+                        exit: ExitCodes {
+                            done: [1].into(),
+                            retry: [111].into(),
+                            reject: [0].into(),
+                        },
+                    },
+                }),
+                sha256: Some("ab".repeat(32)),
                 lowered: Vec::new(),
             })
         );
@@ -369,6 +404,19 @@ mod tests {
             (
                 "[retry]\nbackoff = { initial = \"2s\", max = \"1s\" }",
                 ":2: retry.backoff: initial 2s",
+            ),
+            ("sha256 = \"abc\"", ":1: sha256: not a sha256"),
+            (
+                "[run]\nexit = { done = [3], retry = [3] }",
+                ":2: run.exit: exit code 3 cannot mean two things",
+            ),
+            (
+                "[run]\nargs = [\"\\u0000\"]",
+                ":2: run.args: no argument can hold",
+            ),
+            (
+                "[run]\ncontent_type = \"\"",
+                ":2: run.content_type: that is no content type",
             ),
             (
                 "[limits]\nmemroy = 1",

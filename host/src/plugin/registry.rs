@@ -12,24 +12,24 @@ use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use super::Plugin;
-use super::compile::{Compilers, Workbench};
 use super::loader::{Loader, Patience};
+use super::makers::Makers;
+use super::order::Workbench;
 use super::watch::{Wake, Watch};
+use super::{Plugin, PluginRules};
 use crate::event::Observers;
 use crate::name::PluginName;
 use crate::sandbox::Sandbox;
-use crate::sandbox::limits::Limits;
 
-/// Where plugins come from, and the bounds they are held to.
+/// Where plugins come from, and what they are held to.
 #[derive(Clone, Debug)]
 pub struct RegistrySettings {
     /// Where `.wasm` files are dropped.
     pub directory: Directory,
-    /// The most that a manifest can set.
-    pub ceiling: Limits,
-    /// The largest `.wasm` file, in bytes.
-    pub max_size: u64,
+    /// What every plugin is held to.
+    pub rules: PluginRules,
+    /// How long opening waits for plugins that are slow to compile; they arrive later.
+    pub patience: Duration,
     /// How often to look at the directory when nothing tells of a change, as on network file systems.
     pub rescan: Duration,
 }
@@ -76,16 +76,12 @@ pub(super) struct Served {
     pub(super) refused: Vec<Refused>,
 }
 
-/// The largest plugin, in bytes, unless the operator says otherwise: three times the size of an
-/// interpreter compiled to wasm, with its library.
-pub(super) const MAX_SIZE: u64 = 64 << 20;
-
 impl Default for RegistrySettings {
     fn default() -> Self {
         RegistrySettings {
             directory: Directory::Usual(PathBuf::from("plugins")),
-            ceiling: Limits::CEILING,
-            max_size: MAX_SIZE,
+            rules: PluginRules::default(),
+            patience: Duration::MAX,
             rescan: Duration::from_secs(2),
         }
     }
@@ -93,9 +89,9 @@ impl Default for RegistrySettings {
 
 impl Registry {
     /// Loads what is built in and everything in the directory, on all cores. Observers hear of each
-    /// plugin and each refusal before this returns.
+    /// plugin and each refusal before this returns, but for those that took longer than the patience.
     ///
-    /// It blocks for as long as compiling takes: call it before serving, or where blocking is allowed.
+    /// It blocks for as long as that takes: call it before serving, or where blocking is allowed.
     ///
     /// # Errors
     /// When the directory cannot be listed; a usual one may be missing. A file that is no plugin is
@@ -107,17 +103,13 @@ impl Registry {
     ) -> Result<Self> {
         let directory = settings.directory.checked()?;
         let (done, wakes) = sync_channel(WAKES);
-        let workbench = Workbench {
-            sandbox,
-            ceiling: settings.ceiling,
-            max_size: settings.max_size,
-        };
+        let (workbench, warning) = Workbench::new(sandbox, &settings.rules);
         let current = Arc::new(Current::default());
         let mut loader = Loader {
             directory: directory.clone(),
-            max_size: settings.max_size,
+            max_size: workbench.max_size,
             built_in: super::built_in(),
-            compilers: Compilers::start(&workbench, &done)
+            makers: Makers::start(&workbench, &done)
                 .context("no thread to compile plugins could be started")?,
             current: Arc::clone(&current),
             observers,
@@ -126,11 +118,21 @@ impl Registry {
             strays: BTreeMap::new(),
             trouble: None,
         };
+        if let Some(warning) = warning {
+            loader.warn(warning);
+        }
         loader.look(Instant::now());
+        let deadline = Instant::now().checked_add(settings.patience);
         while loader.is_loading() {
-            match wakes.recv().expect("a sender is at hand") {
-                Wake::Made(made) => loader.take(made, Instant::now()),
-                Wake::Look => {}
+            match receive(&wakes, deadline) {
+                Some(Wake::Made(made)) => loader.take(made, Instant::now()),
+                Some(Wake::Look) => {}
+                None => {
+                    loader.warn(
+                        "some plugins take long to compile; their tasks wait for them".to_owned(),
+                    );
+                    break;
+                }
             }
         }
         loader.patience = Patience::USUAL;
@@ -177,8 +179,9 @@ impl Registry {
         let manifest = file.with_extension("toml");
         let (file_text, manifest_text) =
             (file.display().to_string(), manifest.display().to_string());
+        // With its signature, which is `thumb.wasm.minisig`, and with lines of the manifest.
         let is_refused = |refused: &Refused| {
-            refused.file == file_text || refused.file.starts_with(&manifest_text)
+            refused.file.starts_with(&file_text) || refused.file.starts_with(&manifest_text)
         };
         file.exists() && !self.current.load().refused.iter().any(is_refused)
     }
@@ -211,6 +214,16 @@ impl Registry {
         };
         Watch::start(loader, wakes, self.wakes.clone(), self.rescan)
             .context("no thread to watch the plugin directory could be started")
+    }
+}
+
+/// The next wake. None: it does not come in time.
+fn receive(wakes: &Receiver<Wake>, deadline: Option<Instant>) -> Option<Wake> {
+    match deadline {
+        None => wakes.recv().ok(),
+        Some(deadline) => wakes
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            .ok(),
     }
 }
 

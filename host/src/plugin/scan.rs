@@ -12,6 +12,8 @@ use crate::units::show_size;
 
 /// The largest manifest, in bytes.
 pub(super) const MAX_MANIFEST: u64 = 64 << 10;
+/// The largest signature, in bytes. Minisign's have four lines.
+pub(super) const MAX_SIGNATURE: u64 = 16 << 10;
 
 /// What is in the directory.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub(super) struct Files {
     pub(super) wasm: Option<File>,
     /// `thumb.toml`
     pub(super) manifest: Option<File>,
+    /// `thumb.wasm.minisig`
+    pub(super) signature: Option<File>,
 }
 
 /// A file as it was seen.
@@ -44,7 +48,7 @@ pub(super) struct File {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FileState {
     /// A file that can be opened without waiting.
-    Regular(Signature),
+    Regular(Stamp),
     /// Nothing that can be read, and why.
     Unusable(String),
 }
@@ -52,9 +56,9 @@ pub(super) enum FileState {
 /// Tells one content of a file from the next, without reading it.
 ///
 /// Device and inode are those of the file that symlinks lead to, so a link that points elsewhere is
-/// another signature; the change time tells of writes that set the modification time back.
+/// another stamp; the change time tells of writes that set the modification time back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Signature {
+pub(super) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -62,9 +66,9 @@ pub(super) struct Signature {
     changed: (i64, i64),
 }
 
-impl Signature {
+impl Stamp {
     pub(super) fn of(metadata: &Metadata) -> Self {
-        Signature {
+        Stamp {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
@@ -108,6 +112,13 @@ pub(super) fn look(directory: &Path, max_size: u64) -> io::Result<Found> {
                     found.plugins.entry(name).or_default().manifest = Some(File { path, state });
                 }
             }
+            "minisig" => {
+                let signed = name.strip_suffix(".wasm");
+                if let Some(name) = signed.and_then(|name| name.parse::<PluginName>().ok()) {
+                    let state = state_of(&path, MAX_SIGNATURE);
+                    found.plugins.entry(name).or_default().signature = Some(File { path, state });
+                }
+            }
             "cwasm" => {
                 found.strays.insert(path, NATIVE_CODE.to_owned());
             }
@@ -139,7 +150,7 @@ pub(super) fn state_of(path: &Path, max_size: u64) -> FileState {
                 show_size(max_size)
             ));
         }
-        return FileState::Regular(Signature::of(&metadata));
+        return FileState::Regular(Stamp::of(&metadata));
     }
     let what = if kind.is_dir() {
         "a directory"

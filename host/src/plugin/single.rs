@@ -1,15 +1,14 @@
 //! One plugin by itself, without a directory that is served: for a task that is run here and now.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::compile::{self, Claim, Made, NotMade, Order, Ready, Refusal, Source, Workbench};
-use super::registry::{MAX_SIZE, Refused};
-use super::scan::{FileState, MAX_MANIFEST, Signature, state_of};
-use super::{Plugin, built_in};
+use super::order::{self, Claim, Made, NotMade, Order, Ready, Refusal, Source, Workbench};
+use super::registry::Refused;
+use super::scan::{FileState, MAX_MANIFEST, MAX_SIGNATURE, Stamp, state_of};
+use super::{Plugin, PluginRules, built_in};
 use crate::name::PluginName;
 use crate::sandbox::Sandbox;
-use crate::sandbox::limits::Limits;
 
 impl Plugin {
     /// Loads a file that lies anywhere, with the manifest beside it, under the checks that a plugin
@@ -20,22 +19,25 @@ impl Plugin {
     pub fn from_file(
         path: &Path,
         sandbox: Arc<Sandbox>,
-        ceiling: Limits,
+        rules: &PluginRules,
     ) -> Result<Arc<Plugin>, Refused> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let name = stem
             .parse::<PluginName>()
             .map_err(|error| refused(path, error.to_string()))?;
-        let source = Source::File(path.to_owned(), usable(path, MAX_SIZE)?);
-        let beside = path.with_extension("toml");
-        let manifest = match beside.symlink_metadata() {
-            Ok(_) => {
-                let signature = usable(&beside, MAX_MANIFEST)?;
-                Some((beside, signature))
-            }
-            Err(_) => None,
+        let source = Source::File(path.to_owned(), usable(path, rules.compile.max_file)?);
+        let manifest = beside(path.with_extension("toml"), MAX_MANIFEST)?;
+        let signature = beside(path.with_added_extension("minisig"), MAX_SIGNATURE)?;
+        let claim = Arc::new(Claim);
+        let order = Order {
+            name,
+            source,
+            manifest,
+            signature,
+            serving: None,
+            claim: Arc::downgrade(&claim),
         };
-        make(name, source, manifest, sandbox, ceiling)
+        make(order, sandbox, rules)
     }
 
     /// Loads a plugin that is part of the program. None: there is none of that name.
@@ -45,46 +47,46 @@ impl Plugin {
     pub fn built_in(
         name: &PluginName,
         sandbox: Arc<Sandbox>,
-        ceiling: Limits,
+        rules: &PluginRules,
     ) -> Option<Result<Arc<Plugin>, Refused>> {
         let (name, wasm) = built_in().into_iter().find(|(known, _)| known == name)?;
-        Some(make(name, Source::BuiltIn(wasm), None, sandbox, ceiling))
+        let claim = Arc::new(Claim);
+        let order = Order {
+            name,
+            source: Source::BuiltIn(wasm),
+            manifest: None,
+            signature: None,
+            serving: None,
+            claim: Arc::downgrade(&claim),
+        };
+        Some(make(order, sandbox, rules))
     }
 }
 
-fn make(
-    name: PluginName,
-    source: Source,
-    manifest: Option<(std::path::PathBuf, Signature)>,
-    sandbox: Arc<Sandbox>,
-    ceiling: Limits,
-) -> Result<Arc<Plugin>, Refused> {
-    let claim = Arc::new(Claim);
-    let order = Order {
-        name,
-        source,
-        manifest,
-        serving: None,
-        claim: Arc::downgrade(&claim),
-    };
-    let Made { result, .. } = compile::make(
-        order,
-        &Workbench {
-            sandbox,
-            ceiling,
-            max_size: MAX_SIZE,
-        },
-    );
+/// Whoever calls holds the order's claim.
+fn make(order: Order, sandbox: Arc<Sandbox>, rules: &PluginRules) -> Result<Arc<Plugin>, Refused> {
+    // That nothing could be kept matters to whoever makes many.
+    let (workbench, _) = Workbench::new(sandbox, rules);
+    let Made { result, .. } = order::make(order, &workbench);
     match result {
         Ok(Ready { plugin, .. }) => Ok(plugin),
         Err(NotMade::Refused(Refusal { file, reason, .. })) => Err(Refused { file, reason }),
-        Err(NotMade::Withdrawn) => unreachable!("the claim is held above"),
+        Err(NotMade::Withdrawn) => unreachable!("the claim is held"),
     }
 }
 
-fn usable(path: &Path, max_size: u64) -> Result<Signature, Refused> {
+/// A file that may lie beside the plugin.
+fn beside(path: PathBuf, max_size: u64) -> Result<Option<(PathBuf, Stamp)>, Refused> {
+    if path.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let stamp = usable(&path, max_size)?;
+    Ok(Some((path, stamp)))
+}
+
+fn usable(path: &Path, max_size: u64) -> Result<Stamp, Refused> {
     match state_of(path, max_size) {
-        FileState::Regular(signature) => Ok(signature),
+        FileState::Regular(stamp) => Ok(stamp),
         FileState::Unusable(reason) => Err(refused(path, reason)),
     }
 }

@@ -15,8 +15,8 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::oneshot;
 
-use super::compile::Made;
 use super::loader::Loader;
+use super::order::Made;
 
 /// The least time between two looks: one write is many notices.
 const BREATH: Duration = Duration::from_millis(10);

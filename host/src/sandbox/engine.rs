@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 
 use anyhow::{Context, anyhow};
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures,
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    WasmBacktraceDetails, WasmFeatures,
 };
 
 use super::SandboxSettings;
@@ -52,7 +53,7 @@ pub(super) struct MadeEngine {
 /// # Errors
 /// When there can be no engine at all.
 pub(super) fn make(settings: &SandboxSettings) -> anyhow::Result<MadeEngine> {
-    let memory = settings.ceiling.memory.div_ceil(PAGE) * PAGE;
+    let memory = reserved(settings.ceiling.memory);
     let pooled = pool(settings, memory).and_then(|pool| {
         let mut config = config(memory);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
@@ -76,6 +77,22 @@ pub(super) fn make(settings: &SandboxSettings) -> anyhow::Result<MadeEngine> {
     }
 }
 
+/// Makes an engine that compiles and never runs anything: it holds no pool, and its code is what the
+/// engines of [`make`] with this memory ceiling load.
+///
+/// # Errors
+/// When there can be no engine at all.
+pub(super) fn for_compiling(memory_ceiling: u64) -> wasmtime::Result<Engine> {
+    let mut config = config(reserved(memory_ceiling));
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    Engine::new(&config)
+}
+
+/// A memory ceiling in whole pages.
+fn reserved(memory_ceiling: u64) -> u64 {
+    memory_ceiling.div_ceil(PAGE) * PAGE
+}
+
 /// What is the same with and without a pool. Everything that plugins do not need is off: what is off
 /// cannot have a bug that matters here.
 fn config(memory: u64) -> Config {
@@ -88,6 +105,8 @@ fn config(memory: u64) -> Config {
         .memory_guard_size(GUARD)
         .memory_may_move(false)
         .memory_init_cow(true)
+        // By an environment variable unless it is said: code must not depend on who compiles it.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES))
         .concurrency_support(false)
         .shared_memory(false)

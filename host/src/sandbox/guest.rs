@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::{HasSelf, Linker, ResourceTable};
-use wasmtime::{Engine, Store};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime::component::HasSelf;
+use wasmtime::{Engine, Store, component};
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::command::CommandCall;
 use super::contract::Plugin;
 use super::contract::scutwork::task::task_types;
 use super::http::Outgoing;
@@ -25,31 +27,40 @@ const MAX_COPIED: usize = 2 << 20;
 
 /// The host's side of one run.
 pub(super) struct Guest {
-    wasi: WasiCtx,
+    wasi: WasiP1Ctx,
     http: WasiHttpCtx,
     outgoing: Outgoing,
-    table: ResourceTable,
     memory: Memory,
     voice: Arc<Voice>,
 }
 
 impl Guest {
     /// A store for one run, with nothing in it yet.
-    pub(super) fn store(engine: &Engine, voice: &Arc<Voice>, limits: &Limits) -> Store<Guest> {
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_RESOURCES);
+    pub(super) fn store(
+        engine: &Engine,
+        voice: &Arc<Voice>,
+        limits: &Limits,
+        command: Option<&CommandCall>,
+    ) -> Store<Guest> {
+        // No files, variables, arguments or addresses: those must be given.
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(Pen::new(voice, Stream::Stdout))
+            .stderr(Pen::new(voice, Stream::Stderr))
+            .max_random_size(MAX_RANDOM)
+            .allow_tcp(false)
+            .allow_udp(false);
+        if let Some(call) = command {
+            wasi.stdin(call.stdin.clone())
+                .stdout(call.stdout.clone())
+                .args(&call.args)
+                .envs(&call.environment);
+        }
+        let mut wasi = wasi.build_p1();
+        wasi.ctx().table.set_max_capacity(MAX_RESOURCES);
         let guest = Guest {
-            // No files, variables, arguments or addresses: those must be given, and none are.
-            wasi: WasiCtx::builder()
-                .stdout(Pen::new(voice, Stream::Stdout))
-                .stderr(Pen::new(voice, Stream::Stderr))
-                .max_random_size(MAX_RANDOM)
-                .allow_tcp(false)
-                .allow_udp(false)
-                .build(),
+            wasi,
             http: WasiHttpCtx::new(),
             outgoing: Outgoing::new(voice),
-            table,
             memory: Memory::new(limits.memory),
             voice: Arc::clone(voice),
         };
@@ -58,21 +69,10 @@ impl Guest {
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         let output = usize::try_from(limits.output).unwrap_or(usize::MAX);
-        store.set_hostcall_fuel(output.saturating_add(MAX_COPIED));
+        let more = command.map_or(0, |call| call.copied);
+        store.set_hostcall_fuel(output.saturating_add(MAX_COPIED).saturating_add(more));
         store.set_max_component_handles(MAX_RESOURCES);
         store
-    }
-
-    /// Everything that a plugin may import.
-    ///
-    /// # Errors
-    /// When two of them have the same name, which they have not.
-    pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
-        let mut linker = Linker::new(engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-        Plugin::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
-        Ok(linker)
     }
 
     pub(super) fn voice(&self) -> &Voice {
@@ -84,15 +84,41 @@ impl Guest {
     }
 }
 
+/// Everything that a guest may import.
+pub(super) struct Linkers {
+    pub(super) component: component::Linker<Guest>,
+    pub(super) module: wasmtime::Linker<Guest>,
+}
+
+impl Linkers {
+    /// Links the host's functions for both kinds of files.
+    ///
+    /// # Errors
+    /// When two of them have the same name, which they have not.
+    pub(super) fn new(engine: &Engine) -> wasmtime::Result<Linkers> {
+        let mut component = component::Linker::new(engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
+        Plugin::add_to_linker::<_, HasSelf<Guest>>(&mut component, |guest| guest)?;
+        let mut module = wasmtime::Linker::new(engine);
+        p1::add_to_linker_async(&mut module, |guest: &mut Guest| &mut guest.wasi)?;
+        // The usual one makes a trap of codes from 126 on, which programs exit with all the same.
+        module.allow_shadowing(true);
+        module.func_wrap(
+            "wasi_snapshot_preview1",
+            "proc_exit",
+            |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) },
+        )?;
+        Ok(Linkers { component, module })
+    }
+}
+
 /// An interface of types alone has nothing to do.
 impl task_types::Host for Guest {}
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        self.wasi.ctx()
     }
 }
 
@@ -100,7 +126,7 @@ impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView {
             hooks: &mut self.outgoing,
-            table: &mut self.table,
+            table: self.wasi.ctx().table,
             ctx: &mut self.http,
         }
     }

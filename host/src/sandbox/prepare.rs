@@ -1,27 +1,63 @@
-//! [`Prepared`]: a plugin compiled and linked, or [`PrepareError`]: in plain words, why not.
+//! [`Prepared`]: the code of a plugin or command, linked and ready, or [`PrepareError`]: in plain words,
+//! why not.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
+use serde::{Deserialize, Serialize};
+use wasmtime::component::Component;
+use wasmtime::{InstancePre, Module};
+use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::contract::{HANDLER, PluginPre, VERSION};
-use super::guest::Guest;
+use super::guest::{Guest, Linkers};
+
+/// The interface that a command exports, without its version.
+const RUN: &str = "wasi:cli/run";
+/// The function that a command's core module exports.
+pub(super) const START: &str = "_start";
+/// Where a command's core module imports from.
+const PREVIEW_1: &str = "wasi_snapshot_preview1";
 
 /// A plugin that is ready to run as often as one likes. Cheap to clone.
 #[derive(Clone)]
-pub struct Prepared(pub(super) Arc<PluginPre<Guest>>);
+pub struct Prepared(pub(super) Arc<Runnable>);
+
+/// What a plugin is, and so how it is called.
+pub(super) enum Runnable {
+    /// A component of the contract.
+    Plugin(PluginPre<Guest>),
+    /// A component that is a WASI command.
+    Command(CommandPre<Guest>),
+    /// A core module that is one.
+    Module(InstancePre<Guest>),
+}
+
+impl Prepared {
+    /// Whether it is a WASI command, which has the task on stdin and answers on stdout.
+    pub fn is_command(&self) -> bool {
+        match *self.0 {
+            Runnable::Plugin(_) => false,
+            Runnable::Command(_) | Runnable::Module(_) => true,
+        }
+    }
+}
 
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepared").finish_non_exhaustive()
+        let kind = match *self.0 {
+            Runnable::Plugin(_) => "plugin",
+            Runnable::Command(_) => "command",
+            Runnable::Module(_) => "command module",
+        };
+        f.debug_tuple("Prepared").field(&kind).finish()
     }
 }
 
 /// Why a file does not become a plugin: what is wrong and what to do, for the operator who put it
 /// there.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum PrepareError {
     /// No bytes at all.
     #[error(
@@ -37,7 +73,7 @@ pub enum PrepareError {
     #[error("this is not WebAssembly: it does not begin as such a file does{hint}")]
     NotWasm {
         /// What it looks like instead.
-        hint: &'static str,
+        hint: Cow<'static, str>,
     },
     /// It begins well and ends too early.
     #[error(
@@ -47,13 +83,25 @@ pub enum PrepareError {
         /// Where it ends.
         detail: String,
     },
-    /// A module without the component around it.
+    /// A module without the component around it, and no command either.
     #[error(
-        "this is a core module, and a plugin is a component; build it for the target wasm32-wasip2"
+        "this is a core module that is no command: it exports no function `{START}` without parameters; build a plugin for the target wasm32-wasip2, and a command with a `main` for wasm32-wasip1"
     )]
     CoreModule,
+    /// A module that needs a host of another kind.
+    #[error(
+        "the core module imports `{name}` from `{from}`{hint}; a command may import from `{PREVIEW_1}` alone, and a plugin is a component, built for the target wasm32-wasip2"
+    )]
+    ForeignModule {
+        /// Where it looks.
+        from: String,
+        /// What for.
+        name: String,
+        /// What it seems to be made for.
+        hint: Cow<'static, str>,
+    },
     /// Broken, or in need of a feature that is off.
-    #[error("this is not a valid component, or needs a feature that is off: {detail}")]
+    #[error("this is not valid WebAssembly, or needs a feature that is off: {detail}")]
     Invalid {
         /// What the compiler says.
         detail: String,
@@ -66,7 +114,7 @@ pub enum PrepareError {
     },
     /// Nothing to call.
     #[error(
-        "the plugin exports no `{HANDLER}@{VERSION}`{found}; build it for the world `plugin` of scutwork:task@{VERSION}"
+        "the plugin exports no `{HANDLER}@{VERSION}`{found}; build it for the world `plugin` of scutwork:task@{VERSION}, or as a command"
     )]
     NoHandler {
         /// What it exports in that one's place.
@@ -84,26 +132,86 @@ pub enum PrepareError {
     },
 }
 
-/// Compiles a component and links its imports.
-pub(super) fn prepare(
-    engine: &Engine,
-    linker: &Linker<Guest>,
-    wasm: &[u8],
-) -> Result<Prepared, PrepareError> {
-    look(wasm)?;
-    let component = Component::from_binary(engine, wasm).map_err(|error| not_compiled(&error))?;
-    find_handler(engine, &component)?;
-    let linked = linker
-        .instantiate_pre(&component)
-        .map_err(|error| not_linked(&error))?;
-    let plugin = PluginPre::new(linked).map_err(|error| PrepareError::NoHandler {
-        found: format!(" of this shape ({})", error.root_cause()),
-    })?;
-    Ok(Prepared(Arc::new(plugin)))
+/// Code in this process, and nothing that is linked to it.
+pub(super) enum Code {
+    Component(Component),
+    Module(Module),
 }
 
-/// What the first bytes tell.
-fn look(wasm: &[u8]) -> Result<(), PrepareError> {
+/// Links what was compiled to the host's functions.
+pub(super) fn link(linkers: &Linkers, code: &Code) -> Result<Prepared, PrepareError> {
+    let runnable = match code {
+        Code::Component(component) => link_component(linkers, component)?,
+        Code::Module(module) => link_module(linkers, module)?,
+    };
+    Ok(Prepared(Arc::new(runnable)))
+}
+
+fn link_component(linkers: &Linkers, component: &Component) -> Result<Runnable, PrepareError> {
+    let exported = Exported::of(component);
+    if let Exported::Other { found } = exported {
+        return Err(PrepareError::NoHandler { found });
+    }
+    let linked = linkers
+        .component
+        .instantiate_pre(component)
+        .map_err(|error| not_linked(&error))?;
+    let other_shape = |error: wasmtime::Error| PrepareError::NoHandler {
+        found: format!(" of this shape ({})", error.root_cause()),
+    };
+    match exported {
+        Exported::Run => CommandPre::new(linked).map(Runnable::Command),
+        Exported::Handler | Exported::Other { .. } => PluginPre::new(linked).map(Runnable::Plugin),
+    }
+    .map_err(other_shape)
+}
+
+fn link_module(linkers: &Linkers, module: &Module) -> Result<Runnable, PrepareError> {
+    // Told first: what was made for another host has mostly no `_start` either.
+    if let Some(import) = module.imports().find(|import| import.module() != PREVIEW_1) {
+        return Err(PrepareError::ForeignModule {
+            from: import.module().to_owned(),
+            name: import.name().to_owned(),
+            hint: foreign_hint(import.module()).into(),
+        });
+    }
+    let is_start = |kind: wasmtime::ExternType| {
+        kind.func()
+            .is_some_and(|kind| kind.params().len() == 0 && kind.results().len() == 0)
+    };
+    if !module.get_export(START).is_some_and(is_start) {
+        return Err(PrepareError::CoreModule);
+    }
+    linkers
+        .module
+        .instantiate_pre(module)
+        .map(Runnable::Module)
+        .map_err(|error| not_linked(&error))
+}
+
+/// Who else has modules run, by where they import from.
+fn foreign_hint(module: &str) -> &'static str {
+    if module.starts_with("__wbindgen") || module == "wbg" {
+        ", as wasm-bindgen makes them for web pages"
+    } else if module == "gojs" || module == "go" {
+        ", as Go makes them for web pages; build with GOOS=wasip1"
+    } else if module == "wasi_unstable" {
+        ", an early WASI"
+    } else if module == "env" {
+        ", as Emscripten does, or a linker that was told to leave names undefined"
+    } else {
+        ""
+    }
+}
+
+/// What a file is, by its first bytes.
+pub(super) enum Kind {
+    Component,
+    Module,
+}
+
+/// What the first bytes tell, before any compiler sees the rest.
+pub(super) fn look(wasm: &[u8]) -> Result<Kind, PrepareError> {
     const MAGIC: &[u8] = b"\0asm";
     const CORE: &[u8] = &[1, 0, 0, 0];
     if wasm.is_empty() {
@@ -113,14 +221,16 @@ fn look(wasm: &[u8]) -> Result<(), PrepareError> {
         return Err(PrepareError::Precompiled);
     }
     if !wasm.starts_with(MAGIC) && !MAGIC.starts_with(wasm) {
-        return Err(PrepareError::NotWasm { hint: hint(wasm) });
+        return Err(PrepareError::NotWasm {
+            hint: hint(wasm).into(),
+        });
     }
     match wasm.get(4..8) {
         None => Err(PrepareError::CutShort {
             detail: format!("it has {} bytes", wasm.len()),
         }),
-        Some(CORE) => Err(PrepareError::CoreModule),
-        Some(_) => Ok(()),
+        Some(CORE) => Ok(Kind::Module),
+        Some(_) => Ok(Kind::Component),
     }
 }
 
@@ -138,7 +248,7 @@ fn hint(bytes: &[u8]) -> &'static str {
 }
 
 /// The compiler has no types for what went wrong, so its words are looked at.
-fn not_compiled(error: &wasmtime::Error) -> PrepareError {
+pub(super) fn not_compiled(error: &wasmtime::Error) -> PrepareError {
     let detail = format!("{error:#}");
     if detail.contains("unexpected end") || detail.contains("out of bounds (bound") {
         PrepareError::CutShort {
@@ -151,26 +261,41 @@ fn not_compiled(error: &wasmtime::Error) -> PrepareError {
     }
 }
 
-fn find_handler(engine: &Engine, component: &Component) -> Result<(), PrepareError> {
-    let wanted = format!("{HANDLER}@{VERSION}");
-    if component.get_export_index(None, &wanted).is_some() {
-        return Ok(());
-    }
-    let kind = component.component_type();
-    let mut found = String::new();
-    for (name, _) in kind.exports(engine) {
-        if name.starts_with(HANDLER) {
-            found = format!(", but `{name}`: it was built for another version of the contract");
-        } else if name.starts_with("wasi:cli/run") && found.is_empty() {
-            found = format!(", but `{name}`: it is a command");
+/// What a component exports to be called by.
+enum Exported {
+    Handler,
+    Run,
+    /// Nothing that this host calls, and what is there in its place.
+    Other {
+        found: String,
+    },
+}
+
+impl Exported {
+    fn of(component: &Component) -> Exported {
+        let wanted = format!("{HANDLER}@{VERSION}");
+        if component.get_export_index(None, &wanted).is_some() {
+            return Exported::Handler;
         }
+        let kind = component.component_type();
+        let mut found = String::new();
+        for (name, _) in kind.exports(component.engine()) {
+            if name.starts_with(HANDLER) {
+                found = format!(", but `{name}`: it was built for another version of the contract");
+            } else if name.starts_with(&format!("{RUN}@0.2.")) && found.is_empty() {
+                return Exported::Run;
+            } else if name.starts_with(RUN) && found.is_empty() {
+                found = format!(", but `{name}`: it is a command for another version of WASI");
+            }
+        }
+        Exported::Other { found }
     }
-    Err(PrepareError::NoHandler { found })
 }
 
 fn not_linked(error: &wasmtime::Error) -> PrepareError {
     let message = error.to_string();
-    // "component imports instance `a:b/c`, but a matching implementation was not found in the linker"
+    // "component imports instance `a:b/c`, but a matching implementation was not found in the linker",
+    // and of a module "unknown import: `a::b` has not been defined"
     let import = message.split('`').nth(1).unwrap_or(&message).to_owned();
     PrepareError::UnknownImport {
         import,

@@ -219,6 +219,7 @@ async fn attempt<'a>(
     let job = Job {
         prepared: &plugin.prepared,
         task: &task,
+        grants: &plugin.manifest.grants,
         limits: plugin.manifest.limits,
         max_attempts: plugin.manifest.retry.max_attempts,
     };

@@ -5,9 +5,9 @@ use std::sync::mpsc::{self, Receiver, sync_channel};
 
 use tempfile::TempDir;
 
-use super::super::compile::Workbench;
-use super::super::embedded;
+use super::super::order::Workbench;
 use super::super::watch::Wake;
+use super::super::{PluginRules, embedded};
 use super::*;
 use crate::event::Observer;
 use crate::sandbox::{Limits, Sandbox, SandboxSettings};
@@ -40,16 +40,13 @@ impl Bench {
             ceiling: Limits::CEILING,
             threads: 1,
         });
-        let workbench = Workbench {
-            sandbox: Arc::new(sandbox.unwrap()),
-            ceiling: Limits::CEILING,
-            max_size: 1 << 20,
-        };
+        let rules = PluginRules::default();
+        let (workbench, _) = Workbench::new(Arc::new(sandbox.unwrap()), &rules);
         let loader = Loader {
             directory: directory.path().to_owned(),
             max_size: workbench.max_size,
             built_in: Vec::new(),
-            compilers: Compilers::start(&workbench, &done).unwrap(),
+            makers: Makers::start(&workbench, &done).unwrap(),
             current: Arc::default(),
             observers: Observers::new(vec![Box::new(Events(sender))]),
             patience: Patience::USUAL,
@@ -77,7 +74,7 @@ impl Bench {
         self.loader.look(self.start + Duration::from_millis(millis))
     }
 
-    /// Takes what the compilers make next, at this time.
+    /// Takes what the makers make next, at this time.
     fn take(&mut self, millis: u64) {
         match self.wakes.recv().unwrap() {
             Wake::Made(made) => self

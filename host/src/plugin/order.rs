@@ -1,25 +1,22 @@
-//! From files to a [`Plugin`], on threads of their own: reading, checking and compiling take long, and
-//! nobody who serves waits for them.
+//! One order: from files to a [`Plugin`], by reading, checking and compiling. It knows no threads.
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use super::compiler::{CompileError, Compiled, Compiler};
 use super::manifest::Manifest;
-use super::scan::{MAX_MANIFEST, Signature};
-use super::watch::Wake;
-use super::{Origin, Plugin};
+use super::scan::{MAX_MANIFEST, MAX_SIGNATURE, Stamp};
+use super::trust::{Signed, Trust};
+use super::{Origin, Plugin, PluginRules};
 use crate::name::PluginName;
 use crate::sandbox::Sandbox;
 use crate::sandbox::limits::Limits;
@@ -29,7 +26,7 @@ use crate::units::show_size;
 #[derive(Debug)]
 pub(super) enum Source {
     BuiltIn(&'static [u8]),
-    File(PathBuf, Signature),
+    File(PathBuf, Stamp),
 }
 
 /// One plugin to make.
@@ -37,7 +34,8 @@ pub(super) enum Source {
 pub(super) struct Order {
     pub(super) name: PluginName,
     pub(super) source: Source,
-    pub(super) manifest: Option<(PathBuf, Signature)>,
+    pub(super) manifest: Option<(PathBuf, Stamp)>,
+    pub(super) signature: Option<(PathBuf, Stamp)>,
     /// The plugin that serves now. Where the bytes are the same, nothing is compiled.
     pub(super) serving: Option<Arc<Plugin>>,
     /// Held by whoever waits for the plugin; once it is dropped, nobody does.
@@ -59,6 +57,8 @@ pub(super) struct Made {
 pub(super) struct Ready {
     pub(super) plugin: Arc<Plugin>,
     pub(super) compiled_in: Duration,
+    /// What the operator should hear of, beside it.
+    pub(super) warning: Option<String>,
 }
 
 /// Why there is no plugin.
@@ -85,109 +85,32 @@ pub(super) enum Fault {
     File,
     /// In the content, named by its digest; another must come.
     Content(String),
-    /// In the reading, and may pass without a change that anybody sees: a network, a lease.
-    Reading,
-}
-
-/// The threads that compile.
-pub(super) struct Compilers(Arc<Orders>);
-
-struct Orders {
-    waiting: Mutex<Waiting>,
-    more: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    orders: VecDeque<Order>,
-    closed: bool,
+    /// In the reading or on the host, and may pass without a change that anybody sees: a network, a
+    /// lease, a want of memory.
+    Passing,
 }
 
 /// What every order is made with.
 #[derive(Clone)]
 pub(super) struct Workbench {
-    pub(super) sandbox: Arc<Sandbox>,
+    pub(super) compiler: Arc<Compiler>,
     pub(super) ceiling: Limits,
     /// The largest plugin, in bytes.
     pub(super) max_size: u64,
+    pub(super) trust: Arc<Trust>,
 }
 
-impl Compilers {
-    /// Starts as many threads as there are cores. They end when this is dropped; a compile cannot be
-    /// broken off, so a thread that is in one ends after it, and nobody waits for that.
-    pub(super) fn start(workbench: &Workbench, done: &SyncSender<Wake>) -> io::Result<Self> {
-        let compilers = Compilers(Arc::new(Orders {
-            waiting: Mutex::default(),
-            more: Condvar::new(),
-        }));
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        for _ in 0..cores {
-            let orders = Arc::clone(&compilers.0);
-            let (workbench, done) = (workbench.clone(), done.clone());
-            thread::Builder::new()
-                .name("compile".to_owned())
-                .spawn(move || {
-                    yield_to_those_who_serve();
-                    while let Some(order) = orders.next() {
-                        // An error says that nobody is there any more.
-                        if done.send(Wake::Made(make(order, &workbench))).is_err() {
-                            break;
-                        }
-                    }
-                })?;
-        }
-        Ok(compilers)
-    }
-
-    /// Puts an order behind the others, and drops those that were withdrawn: so no more can wait
-    /// than there are plugins.
-    pub(super) fn order(&self, order: Order) {
-        let mut waiting = self.0.lock();
-        waiting
-            .orders
-            .retain(|order| order.claim.strong_count() > 0);
-        waiting.orders.push_back(order);
-        self.0.more.notify_one();
-    }
-}
-
-impl Drop for Compilers {
-    fn drop(&mut self) {
-        self.0.lock().closed = true;
-        self.0.more.notify_all();
-    }
-}
-
-impl Orders {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Nothing that can panic runs under the lock.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn next(&self) -> Option<Order> {
-        let mut waiting = self
-            .more
-            .wait_while(self.lock(), |waiting| {
-                waiting.orders.is_empty() && !waiting.closed
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        if waiting.closed {
-            return None;
-        }
-        waiting.orders.pop_front()
-    }
-}
-
-/// A compile is not urgent, and takes every core that it finds. The threads that the compiler starts
-/// by itself inherit the priority. Only Linux has one for each thread; elsewhere it would be the whole
-/// process's.
-fn yield_to_those_who_serve() {
-    #[cfg(target_os = "linux")]
-    {
-        // About a third of the share of a thread that serves: a plugin must arrive on a busy host too.
-        const NICENESS: i32 = 5;
-        // Where it may not be lowered, compiling is merely not polite.
-        let _ = rustix::process::setpriority_process(None, NICENESS);
+impl Workbench {
+    /// The second value is what the operator should hear of.
+    pub(super) fn new(sandbox: Arc<Sandbox>, rules: &PluginRules) -> (Workbench, Option<String>) {
+        let (compiler, warning) = Compiler::new(sandbox, &rules.compile);
+        let workbench = Workbench {
+            compiler: Arc::new(compiler),
+            ceiling: rules.ceiling,
+            max_size: rules.compile.max_file,
+            trust: Arc::new(rules.trust.clone()),
+        };
+        (workbench, warning)
     }
 }
 
@@ -196,7 +119,7 @@ pub(super) fn make(order: Order, workbench: &Workbench) -> Made {
     let name = order.name.clone();
     let claim = order.claim.clone();
     let file = order.file();
-    // The compiler meets hostile bytes here. Its panic is that file's failure, and nobody else's.
+    // Hostile bytes are met here. A panic is that file's failure, and nobody else's.
     let result = panic::catch_unwind(AssertUnwindSafe(|| order.make(workbench))).unwrap_or_else(
         |panicked| {
             Err(NotMade::Refused(Refusal {
@@ -216,7 +139,8 @@ pub(super) fn make(order: Order, workbench: &Workbench) -> Made {
     }
 }
 
-fn panic_text(panicked: &(dyn Any + Send)) -> &str {
+/// What a panic says.
+pub(super) fn panic_text(panicked: &(dyn Any + Send)) -> &str {
     panicked
         .downcast_ref::<&str>()
         .copied()
@@ -238,47 +162,105 @@ impl Order {
         }
         // The manifest first: it is the cheaper one to refuse.
         let manifest = self.manifest(&workbench.ceiling)?;
-        let file = self.file();
-        let (wasm, origin) = match self.source {
-            Source::BuiltIn(wasm) => (Cow::Borrowed(wasm), Origin::BuiltIn),
-            Source::File(path, signature) => (
-                Cow::Owned(read(&path, &signature, workbench.max_size)?),
-                Origin::File(path),
+        let (wasm, origin) = match &self.source {
+            Source::BuiltIn(wasm) => (Cow::Borrowed(*wasm), Origin::BuiltIn),
+            Source::File(path, stamp) => (
+                Cow::Owned(read(path, stamp, workbench.max_size)?),
+                Origin::File(path.clone()),
             ),
         };
         let digest = sha256(&wasm);
-        let (prepared, compiled_in) = match self.serving {
-            Some(serving) if serving.digest == digest => (serving.prepared.clone(), Duration::ZERO),
-            Some(_) | None => {
-                let begun = Instant::now();
-                let prepared = workbench.sandbox.prepare(&wasm).map_err(|error| {
-                    NotMade::Refused(Refusal {
-                        file,
-                        reason: error.to_string(),
-                        fault: Fault::Content(digest.clone()),
-                    })
-                })?;
-                (prepared, begun.elapsed())
-            }
-        };
+        let signed = self.admit(&wasm, &digest, &manifest, &workbench.trust)?;
+        let (compiled, compiled_in) = self.compile(&wasm, &digest, &workbench.compiler)?;
         Ok(Ready {
             plugin: Arc::new(Plugin {
                 name: self.name,
                 digest,
                 size: wasm.len() as u64,
                 origin,
+                signed,
                 manifest,
-                prepared,
+                prepared: compiled.prepared,
             }),
             compiled_in,
+            warning: compiled.warning,
+        })
+    }
+
+    /// Sees to it that this is the plugin that was meant, from whom it should be.
+    fn admit(
+        &self,
+        wasm: &[u8],
+        digest: &str,
+        manifest: &Manifest,
+        trust: &Trust,
+    ) -> Result<Option<Signed>, NotMade> {
+        let refuse = |reason| self.refuse(digest, reason);
+        let pinned = manifest.sha256.as_deref().unwrap_or(digest);
+        if pinned != digest {
+            return Err(refuse(format!(
+                "its sha256 is {digest}, and {name}.toml pins {pinned}; copy the plugin that was meant, or pin this one",
+                name = self.name
+            )));
+        }
+        let trust = match self.source {
+            // It is trusted as the program is.
+            Source::BuiltIn(_) => &Trust::Anyone,
+            Source::File(..) => trust,
+        };
+        let signature = match (&self.signature, trust) {
+            (None, _) | (_, Trust::Anyone) => None,
+            (Some((path, stamp)), Trust::Keys(_)) => Some(read(path, stamp, MAX_SIGNATURE)?),
+        };
+        trust
+            .check(self.name.as_str(), wasm, signature.as_deref())
+            .map_err(|error| refuse(error.to_string()))
+    }
+
+    /// The plugin's code, and how long it took to come by.
+    fn compile(
+        &self,
+        wasm: &[u8],
+        digest: &str,
+        compiler: &Compiler,
+    ) -> Result<(Compiled, Duration), NotMade> {
+        if let Some(serving) = self.serving.as_ref().filter(|one| one.digest == digest) {
+            return Ok((serving.prepared.clone().into(), Duration::ZERO));
+        }
+        let begun = Instant::now();
+        let is_wanted = || self.claim.strong_count() > 0;
+        match compiler.prepare(wasm, digest, &is_wanted) {
+            Ok(compiled) => Ok((compiled, begun.elapsed())),
+            Err(CompileError::Withdrawn) => Err(NotMade::Withdrawn),
+            Err(error @ CompileError::NoChild(_)) => Err(NotMade::Refused(Refusal {
+                file: self.file(),
+                reason: error.to_string(),
+                fault: Fault::Passing,
+            })),
+            Err(
+                error @ (CompileError::Refused(_)
+                | CompileError::Time(_)
+                | CompileError::Clock(_)
+                | CompileError::Memory(_)
+                | CompileError::Failed(_)),
+            ) => Err(self.refuse(digest, error.to_string())),
+        }
+    }
+
+    /// For what is in the file, and no other.
+    fn refuse(&self, digest: &str, reason: String) -> NotMade {
+        NotMade::Refused(Refusal {
+            file: self.file(),
+            reason,
+            fault: Fault::Content(digest.to_owned()),
         })
     }
 
     fn manifest(&self, ceiling: &Limits) -> Result<Manifest, NotMade> {
-        let Some((path, signature)) = &self.manifest else {
+        let Some((path, stamp)) = &self.manifest else {
             return Ok(Manifest::without_file(ceiling));
         };
-        let text = read(path, signature, MAX_MANIFEST)?;
+        let text = read(path, stamp, MAX_MANIFEST)?;
         let refuse = |file, reason| {
             NotMade::Refused(Refusal {
                 file,
@@ -297,15 +279,17 @@ impl Order {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&Sha256::digest(bytes))
+}
+
+/// Bytes as lower case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads a whole file into memory. What is checked, hashed and compiled is these very bytes: the file
 /// may change under everybody's feet.
-fn read(path: &Path, expected: &Signature, max_size: u64) -> Result<Vec<u8>, NotMade> {
+fn read(path: &Path, expected: &Stamp, max_size: u64) -> Result<Vec<u8>, NotMade> {
     let refuse = |reason: String, fault| {
         NotMade::Refused(Refusal {
             file: path.display().to_string(),
@@ -316,13 +300,13 @@ fn read(path: &Path, expected: &Signature, max_size: u64) -> Result<Vec<u8>, Not
     let failed = |error: io::Error| {
         refuse(
             format!("cannot be read: {error}; the worker's user needs read access"),
-            Fault::Reading,
+            Fault::Passing,
         )
     };
     let changed = || {
         refuse(
             "it changes while it is read; it is loaded once it is whole".to_owned(),
-            Fault::Reading,
+            Fault::Passing,
         )
     };
     // It was a regular file when it was seen. Were it a named pipe by now, opening it must not wait.
@@ -332,7 +316,7 @@ fn read(path: &Path, expected: &Signature, max_size: u64) -> Result<Vec<u8>, Not
         .open(path)
         .map_err(failed)?;
     let is_expected = |file: &fs::File| -> Result<bool, NotMade> {
-        Ok(Signature::of(&file.metadata().map_err(failed)?) == *expected)
+        Ok(Stamp::of(&file.metadata().map_err(failed)?) == *expected)
     };
     if !is_expected(&file)? {
         return Err(changed());
