@@ -8,6 +8,7 @@
 )]
 
 mod broker_contract;
+mod capabilities;
 mod chaos;
 mod command_line;
 mod dead_letters;

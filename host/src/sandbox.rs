@@ -14,6 +14,7 @@ mod log;
 mod memory;
 mod meter;
 mod prepare;
+mod secret;
 mod stdio;
 mod ticker;
 mod verdict;
@@ -33,8 +34,11 @@ use wasmtime_wasi::I32Exit;
 pub use self::cancel::Cancel;
 use self::command::CommandCall;
 use self::contract::exports::scutwork::task::handler;
+use self::grants::Environment;
 pub use self::grants::Grants;
-use self::guest::{Guest, Linkers};
+use self::guest::{Guest, Linkers, Surroundings};
+use self::http::Network;
+pub use self::http::Origin;
 pub use self::limits::Limits;
 use self::meter::{Ended, Metered};
 pub use self::prepare::{PrepareError, Prepared};
@@ -54,6 +58,7 @@ const POLLS_BETWEEN_EVENTS: u32 = 4;
 pub struct Sandbox {
     engine: Engine,
     linkers: Linkers,
+    network: Arc<Network>,
     /// Shared with every run: guests yield only while it ticks, so it must outlive the last one.
     ticker: Arc<Ticker>,
     slots: Arc<Semaphore>,
@@ -119,6 +124,7 @@ impl Sandbox {
         Ok(Sandbox {
             engine: made.engine,
             linkers,
+            network: Arc::default(),
             ticker,
             slots: Arc::new(Semaphore::new(
                 settings.slots.clamp(1, Semaphore::MAX_PERMITS),
@@ -161,6 +167,7 @@ impl Sandbox {
             ticker: Arc::clone(&self.ticker),
             voice: Arc::new(voice),
             grants: Arc::clone(job.grants),
+            network: Arc::clone(&self.network),
             limits: job.limits.under(&self.ceiling),
             ceiling: self.ceiling,
             max_attempts: job.max_attempts,
@@ -229,6 +236,7 @@ struct GuestRun {
     ticker: Arc<Ticker>,
     voice: Arc<Voice>,
     grants: Arc<Grants>,
+    network: Arc<Network>,
     limits: Limits,
     ceiling: Limits,
     max_attempts: u32,
@@ -238,8 +246,26 @@ struct GuestRun {
 impl GuestRun {
     async fn finish(self) -> Finished {
         let began = Instant::now();
+        let Environment { variables, secrets } = match self.grants.environment() {
+            Ok(environment) => environment,
+            Err(reason) => return unequipped(reason),
+        };
+        if !secrets.is_empty() {
+            self.voice.keep(secrets.clone());
+        }
         let command = self.command();
-        let mut store = Guest::store(&self.engine, &self.voice, &self.limits, command.as_ref());
+        let surroundings = Surroundings {
+            voice: &self.voice,
+            limits: &self.limits,
+            grants: &self.grants,
+            network: &self.network,
+            variables: &variables,
+            command: command.as_ref(),
+        };
+        let mut store = match Guest::store(&self.engine, surroundings) {
+            Ok(store) => store,
+            Err(error) => return unequipped(format!("{error:#}")),
+        };
         let mut usage = Usage::default();
         let ended = {
             let call = pin!(self.call(&mut store));
@@ -274,7 +300,7 @@ impl GuestRun {
             stderr,
         };
         Finished {
-            outcome: circumstances.outcome(ending),
+            outcome: secrets.hide_in(circumstances.outcome(ending)),
             usage,
         }
     }
@@ -358,6 +384,14 @@ impl GuestRun {
     }
 }
 
+/// A run that never began: what it is granted is gone, and may come back.
+fn unequipped(message: String) -> Finished {
+    Finished {
+        outcome: Outcome::Failed(Failure::Trapped { message }),
+        usage: Usage::default(),
+    }
+}
+
 /// What a call to a guest came back with.
 enum Called {
     /// The handler's result.
@@ -416,7 +450,15 @@ mod tests {
             let voice = Voice::new(task.clone(), Observers::default(), Cancel::new());
             let voice = Arc::new(voice);
             for _ in 0..RUNS {
-                let mut store = Guest::store(&sandbox.engine, &voice, &limits, None);
+                let around = Surroundings {
+                    voice: &voice,
+                    limits: &limits,
+                    grants: &grants,
+                    network: &sandbox.network,
+                    variables: &[],
+                    command: None,
+                };
+                let mut store = Guest::store(&sandbox.engine, around).unwrap();
                 let plugin = plugin.instantiate_async(&mut store).await.unwrap();
                 let handed = handler::Task {
                     id: &task.id,

@@ -1,6 +1,9 @@
 //! [`Manifest`]: what the operator grants a plugin and limits it to, from `thumb.toml` beside
 //! `thumb.wasm`. What cannot be meant is refused here, so that nobody checks again.
 
+mod env;
+mod files;
+mod http;
 mod run;
 
 use std::num::NonZeroU32;
@@ -10,8 +13,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
+use self::http::AskedHttp;
 use self::run::AskedRun;
 use crate::sandbox::Grants;
+use crate::sandbox::grants::{Directory, Value};
 use crate::sandbox::limits::Limits;
 use crate::settlement::{Backoff, MAX_DELAY, RetryPolicy};
 use crate::strict_toml::{self, TomlError};
@@ -44,8 +49,8 @@ impl Manifest {
     /// Reads a manifest's text; `file` is for the errors alone.
     ///
     /// # Errors
-    /// For an unknown key, a value that cannot be meant, or a section that this version does not
-    /// grant; with its line.
+    /// For an unknown key or a value that cannot be meant, with its line. What is granted is not looked
+    /// for: [`Grants::check`] does that.
     pub fn parse(text: &str, file: &Path, ceiling: &Limits) -> Result<Self, TomlError> {
         let sections: Sections = strict_toml::parse(text, file)?;
         let asked = &sections.limits;
@@ -69,6 +74,9 @@ impl Manifest {
             lowered: asked.above(ceiling),
             grants: Arc::new(Grants {
                 command: sections.run.command(),
+                environment: sections.env,
+                directories: sections.files,
+                origins: sections.http.allow,
             }),
         })
     }
@@ -80,12 +88,11 @@ struct Sections {
     limits: AskedLimits,
     retry: AskedRetry,
     run: AskedRun,
-    #[serde(rename = "http", deserialize_with = "not_granted")]
-    _http: (),
-    #[serde(rename = "files", deserialize_with = "not_granted")]
-    _files: (),
-    #[serde(rename = "env", deserialize_with = "not_granted")]
-    _env: (),
+    http: AskedHttp,
+    #[serde(deserialize_with = "files::directories")]
+    files: Vec<Directory>,
+    #[serde(deserialize_with = "env::variables")]
+    env: Vec<(String, Value)>,
 }
 
 #[derive(Default, Deserialize)]
@@ -197,14 +204,6 @@ impl AskedLimits {
     }
 }
 
-/// A section that promises what nobody here would keep: better refused than ignored.
-fn not_granted<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
-    Err(D::Error::custom(
-        "this version grants plugins no access to networks, files or environment variables; \
-         remove the section",
-    ))
-}
-
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
     let number = i64::deserialize(deserializer)?;
     u32::try_from(number)
@@ -235,7 +234,9 @@ fn duration_above_zero<'de, D: Deserializer<'de>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::Origin;
     use crate::sandbox::command::{CommandSettings, ExitCodes};
+    use crate::sandbox::grants::Access;
 
     fn parse(text: &str) -> Result<Manifest, String> {
         Manifest::parse(text, Path::new("thumb.toml"), &Limits::CEILING)
@@ -264,6 +265,14 @@ mod tests {
             args = ["-c", ""]
             content_type = "text/html"
             exit = { done = [1], retry = [111], reject = [0] }
+            [http]
+            allow = ["https://api.example.com", { origin = "http://db.internal", private = true }]
+            [files]
+            "/data" = { path = "/srv/thumbs" }
+            "/out" = { path = "/srv/out", access = "write" }
+            [env]
+            API_KEY = { file = "/run/secrets/api_key" }
+            REGION = "eu"
             "#,
         );
         assert_eq!(
@@ -295,6 +304,29 @@ mod tests {
                             reject: [0].into(),
                         },
                     },
+                    environment: vec![
+                        (
+                            "API_KEY".into(),
+                            Value::Secret("/run/secrets/api_key".into()),
+                        ),
+                        ("REGION".into(), Value::Plain("eu".into())),
+                    ],
+                    directories: vec![
+                        Directory {
+                            guest: "/data".into(),
+                            host: "/srv/thumbs".into(),
+                            access: Access::Read,
+                        },
+                        Directory {
+                            guest: "/out".into(),
+                            host: "/srv/out".into(),
+                            access: Access::Write,
+                        },
+                    ],
+                    origins: vec![
+                        Origin::parse("https://api.example.com", false).unwrap(),
+                        Origin::parse("http://db.internal", true).unwrap(),
+                    ],
                 }),
                 lowered: Vec::new(),
             })
@@ -401,6 +433,43 @@ mod tests {
                 ":2: run.content_type: that is no content type",
             ),
             (
+                "[http]\nallow = [\"https://example.com/v1\"]",
+                ":2: http.allow: \"https://example.com/v1\" names more than an origin",
+            ),
+            (
+                "[http]\nalow = []",
+                ":2: unknown key http.alow; did you mean http.allow?",
+            ),
+            (
+                "[http]\nallow = [1]",
+                ":2: http.allow: expected \"https://api.example.com\", or",
+            ),
+            (
+                "[files]\n\"data\" = { path = \"/srv\" }",
+                ":1: files: \"data\" is not where",
+            ),
+            (
+                "[files]\n\"/data/..\" = { path = \"/srv\" }",
+                ":1: files: \"/data/..\" is not where",
+            ),
+            (
+                "[files]\n\"/data\" = { path = \"srv\" }",
+                ":1: files: srv is not a path from the root",
+            ),
+            (
+                "[files]\n\"/data\" = { path = \"/srv\", acces = \"write\" }",
+                ":2: unknown key files./data.acces; did you mean files./data.access?",
+            ),
+            (
+                "[env]\nSCUTWORK_ID = \"1\"",
+                ":1: env: SCUTWORK_ID: names that begin",
+            ),
+            ("[env]\nKEY = 1", ":2: env.KEY: expected a text, or { file"),
+            (
+                "[env]\nKEY = { file = \"key\" }",
+                ":1: env: KEY: key is not a path from the root",
+            ),
+            (
                 "[limits]\nmemroy = 1",
                 ":2: unknown key limits.memroy; did you mean limits.memory?",
             ),
@@ -411,22 +480,6 @@ mod tests {
                 error.starts_with(&format!("thumb.toml{expected}")),
                 "{text:?} gave {error:?}"
             );
-        }
-    }
-
-    #[test]
-    fn what_this_version_does_not_grant_is_refused_in_plain_words() {
-        for section in [
-            "[http]\nallow = []",
-            "[files]\n\"/data\" = {}",
-            "[env]\nREGION = \"eu\"",
-        ] {
-            let error = parse(section).unwrap_err();
-            assert!(
-                error.contains("this version grants plugins no access"),
-                "{error}"
-            );
-            assert!(error.starts_with("thumb.toml:1: "), "{error}");
         }
     }
 

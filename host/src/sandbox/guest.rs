@@ -1,18 +1,21 @@
-//! [`Guest`]: what the host keeps for one run, and what the run may reach: clocks, randomness and its
-//! own voice.
+//! [`Guest`]: what the host keeps for one run, and what the run may reach: clocks, randomness, its own
+//! voice, and what it is granted.
 
 use std::sync::Arc;
+
+use wasmtime::error::Context as _;
 
 use wasmtime::component::HasSelf;
 use wasmtime::{Engine, Store, component};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::command::CommandCall;
 use super::contract::Plugin;
 use super::contract::scutwork::task::task_types;
-use super::http::Outgoing;
+use super::grants::{Access, Grants};
+use super::http::{Network, Outgoing};
 use super::limits::Limits;
 use super::memory::Memory;
 use super::stdio::Pen;
@@ -34,21 +37,58 @@ pub(super) struct Guest {
     voice: Arc<Voice>,
 }
 
+/// What one run has around it.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) voice: &'a Arc<Voice>,
+    pub(super) limits: &'a Limits,
+    pub(super) grants: &'a Arc<Grants>,
+    pub(super) network: &'a Arc<Network>,
+    /// The variables that are granted.
+    pub(super) variables: &'a [(String, String)],
+    /// How the task is handed over, if the guest is a command.
+    pub(super) command: Option<&'a CommandCall>,
+}
+
 impl Guest {
     /// A store for one run, with nothing in it yet.
+    ///
+    /// # Errors
+    /// When a directory that is granted cannot be opened.
     pub(super) fn store(
         engine: &Engine,
-        voice: &Arc<Voice>,
-        limits: &Limits,
-        command: Option<&CommandCall>,
-    ) -> Store<Guest> {
+        around: Surroundings<'_>,
+    ) -> wasmtime::Result<Store<Guest>> {
+        let Surroundings {
+            voice,
+            limits,
+            grants,
+            network,
+            variables,
+            command,
+        } = around;
         // No files, variables, arguments or addresses: those must be given.
         let mut wasi = WasiCtx::builder();
         wasi.stdout(Pen::new(voice, Stream::Stdout))
             .stderr(Pen::new(voice, Stream::Stderr))
             .max_random_size(MAX_RANDOM)
             .allow_tcp(false)
-            .allow_udp(false);
+            .allow_udp(false)
+            .envs(variables);
+        for directory in &grants.directories {
+            let access = match directory.access {
+                Access::Read => FsPerms::ReadOnly,
+                Access::Write => FsPerms::ReadWrite,
+            };
+            wasi.preopened_dir(&directory.host, &directory.guest, access)
+                .with_context(|| {
+                    format!(
+                        "the directory {}, which is granted as {}, cannot be opened",
+                        directory.host.display(),
+                        directory.guest
+                    )
+                })?;
+        }
         if let Some(call) = command {
             wasi.stdin(call.stdin.clone())
                 .stdout(call.stdout.clone())
@@ -60,7 +100,7 @@ impl Guest {
         let guest = Guest {
             wasi,
             http: WasiHttpCtx::new(),
-            outgoing: Outgoing::new(voice),
+            outgoing: Outgoing::new(voice, grants, network),
             memory: Memory::new(limits.memory),
             voice: Arc::clone(voice),
         };
@@ -72,7 +112,7 @@ impl Guest {
         let more = command.map_or(0, |call| call.copied);
         store.set_hostcall_fuel(output.saturating_add(MAX_COPIED).saturating_add(more));
         store.set_max_component_handles(MAX_RESOURCES);
-        store
+        Ok(store)
     }
 
     pub(super) fn voice(&self) -> &Voice {

@@ -1,8 +1,10 @@
 //! [`Voice`]: what a guest says while it runs, bounded, and passed on to those who watch.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::borrow::Cow;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::cancel::Cancel;
+use super::secret::Secrets;
 use crate::event::{Event, Level, Observers, Run};
 use crate::task::Task;
 
@@ -30,6 +32,7 @@ pub(super) struct Voice {
     task: Task,
     observers: Observers,
     cancel: Cancel,
+    secrets: OnceLock<Secrets>,
     said: Mutex<Said>,
 }
 
@@ -67,7 +70,22 @@ impl Voice {
             task,
             observers,
             cancel,
+            secrets: OnceLock::new(),
             said: Mutex::default(),
+        }
+    }
+
+    /// Keeps what the guest says free of these. They are set once, before it says anything.
+    pub(super) fn keep(&self, secrets: Secrets) {
+        // A second time there is nothing that the first did not know.
+        let _ = self.secrets.set(secrets);
+    }
+
+    /// A text of the guest's without what nobody may read.
+    fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.secrets.get() {
+            Some(secrets) => secrets.hide(text),
+            None => Cow::Borrowed(text),
         }
     }
 
@@ -83,6 +101,7 @@ impl Voice {
 
     /// Passes on a line, cut where it is too long.
     pub(super) fn line(&self, level: Level, message: &str, fields: &[(String, String)]) {
+        let message: &str = &self.clean(message);
         let mut size = message.len();
         let mut kept = 0;
         for (name, value) in fields {
@@ -114,7 +133,7 @@ impl Voice {
             run: self.run(),
             done,
             total,
-            message: cut(message, MAX_LINE),
+            message: cut(&self.clean(message), MAX_LINE),
         });
     }
 
@@ -152,8 +171,11 @@ impl Voice {
             self.stream_line(stream, &rest);
         }
         let tail = std::mem::take(&mut self.said().stderr_tail);
-        let start = tail.len().saturating_sub(STDERR_TAIL);
-        String::from_utf8_lossy(&tail[start..]).trim().to_owned()
+        // Hidden before it is cut: what is left of a secret at the edge would not be found.
+        let tail = String::from_utf8_lossy(&tail);
+        let tail = self.clean(&tail);
+        let start = tail.ceil_char_boundary(tail.len().saturating_sub(STDERR_TAIL));
+        tail[start..].trim().to_owned()
     }
 
     fn stream_line(&self, stream: Stream, line: &str) {
@@ -162,7 +184,7 @@ impl Voice {
             Stream::Stdout => Level::Info,
             Stream::Stderr => Level::Warn,
         };
-        self.tell_line(level, line, &[], line.len());
+        self.tell_line(level, &self.clean(line), &[], line.len());
     }
 
     fn tell_line(&self, level: Level, message: &str, fields: &[(String, String)], size: usize) {
@@ -173,7 +195,7 @@ impl Voice {
                 run: self.run(),
                 level,
                 message,
-                fields,
+                fields: &self.clean_fields(fields),
             }),
             Verdict::AnnounceCut => self.observers.tell(&Event::Line {
                 run: self.run(),
@@ -183,6 +205,19 @@ impl Voice {
             }),
             Verdict::Drop => {}
         }
+    }
+
+    fn clean_fields<'a>(&self, fields: &'a [(String, String)]) -> Cow<'a, [(String, String)]> {
+        if fields.is_empty() || self.secrets.get().is_none() {
+            return Cow::Borrowed(fields);
+        }
+        let clean = |(name, value): &(String, String)| {
+            (
+                self.clean(name).into_owned(),
+                self.clean(value).into_owned(),
+            )
+        };
+        Cow::Owned(fields.iter().map(clean).collect())
     }
 
     fn run(&self) -> Run<'_> {
