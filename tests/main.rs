@@ -11,6 +11,7 @@ mod broker_contract;
 mod capabilities;
 mod chaos;
 mod command_line;
+mod commands;
 mod dead_letters;
 mod doctor;
 mod flow;
