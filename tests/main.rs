@@ -16,6 +16,7 @@ mod dead_letters;
 mod doctor;
 mod flow;
 mod plugin_directory;
+mod programs;
 mod queue;
 mod rabbitmq;
 mod sandbox;
