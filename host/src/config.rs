@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::broker::rabbitmq::{RabbitMqOptions, SettlementMode};
 use crate::broker::sqlite::{Durability, SqliteOptions};
 use crate::name::{PluginName, QueueName};
+use crate::plugin::manifest::limits::LimitsSection;
 use crate::plugin::registry::Directory;
 use crate::sandbox::limits::Limits;
 use crate::settlement::Parking;
@@ -140,19 +141,6 @@ enum SettlementWord {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LimitsSection {
-    #[serde(default, deserialize_with = "units::size")]
-    memory: Option<u64>,
-    #[serde(default, deserialize_with = "units::duration")]
-    cpu: Option<Duration>,
-    #[serde(default, deserialize_with = "units::duration")]
-    timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "units::size")]
-    output: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RabbitMqSection {
     username: Option<String>,
     password_file: Option<PathBuf>,
@@ -238,7 +226,7 @@ impl Config {
                     .unwrap_or(Parking::default().ttl),
                 ..Parking::default()
             },
-            ceiling: ceiling(&file.limits),
+            ceiling: file.limits.over(Limits::CEILING),
             broker: broker(
                 flags.broker,
                 file.broker,
@@ -301,15 +289,6 @@ fn queues(flags: Vec<String>, file: Option<OneOrMany>) -> Result<Vec<QueueName>,
 
 fn default_plugin(name: Option<&str>) -> Result<PluginName, ConfigError> {
     name.unwrap_or("dots").parse().map_err(bad)
-}
-
-fn ceiling(section: &LimitsSection) -> Limits {
-    Limits {
-        memory: section.memory.unwrap_or(Limits::CEILING.memory),
-        cpu: section.cpu.unwrap_or(Limits::CEILING.cpu),
-        timeout: section.timeout.unwrap_or(Limits::CEILING.timeout),
-        output: section.output.unwrap_or(Limits::CEILING.output),
-    }
 }
 
 fn broker(

@@ -1,6 +1,7 @@
 //! [`Sandbox`]: runs plugins, each run in a fresh instance that is limited and ends with it. It knows
 //! no manifest, queue or retry.
 
+mod breach;
 mod cancel;
 pub mod command;
 mod contract;
@@ -14,6 +15,7 @@ mod log;
 mod memory;
 mod meter;
 mod prepare;
+mod random;
 mod secret;
 mod stdio;
 mod ticker;
@@ -31,6 +33,7 @@ use tokio::task::JoinHandle;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::I32Exit;
 
+use self::breach::Breach;
 pub use self::cancel::Cancel;
 use self::command::CommandCall;
 use self::contract::exports::scutwork::task::handler;
@@ -45,7 +48,7 @@ pub use self::prepare::{PrepareError, Prepared};
 use self::prepare::{Runnable, START};
 use self::ticker::Ticker;
 use self::verdict::{Circumstances, Ending};
-use self::voice::Voice;
+use self::voice::{Bounds, Voice};
 use crate::event::Observers;
 use crate::outcome::{Failure, Limit, Outcome, Usage};
 use crate::task::Task;
@@ -160,7 +163,13 @@ impl Sandbox {
             .acquire_owned()
             .await
             .expect("nobody closes the semaphore");
-        let voice = Voice::new(job.task.clone(), observers.clone(), cancel.clone());
+        let limits = job.limits.under(&self.ceiling);
+        let voice = Voice::new(
+            job.task.clone(),
+            observers.clone(),
+            cancel.clone(),
+            Bounds::of(&limits, &self.ceiling),
+        );
         let run = GuestRun {
             engine: self.engine.clone(),
             prepared: job.prepared.clone(),
@@ -168,7 +177,7 @@ impl Sandbox {
             voice: Arc::new(voice),
             grants: Arc::clone(job.grants),
             network: Arc::clone(&self.network),
-            limits: job.limits.under(&self.ceiling),
+            limits,
             ceiling: self.ceiling,
             max_attempts: job.max_attempts,
             _slot: slot,
@@ -253,10 +262,12 @@ impl GuestRun {
         if !secrets.is_empty() {
             self.voice.keep(secrets.clone());
         }
+        let breach = Breach::default();
         let command = self.command();
         let surroundings = Surroundings {
             voice: &self.voice,
             limits: &self.limits,
+            breach: &breach,
             grants: &self.grants,
             network: &self.network,
             variables: &variables,
@@ -269,7 +280,7 @@ impl GuestRun {
         let mut usage = Usage::default();
         let ended = {
             let call = pin!(self.call(&mut store));
-            let mut call = Metered::new(call, &self.ticker, self.limits.cpu);
+            let mut call = Metered::new(call, &self.ticker, self.limits.cpu, &breach);
             let ended = tokio::time::timeout(self.limits.timeout, &mut call).await;
             usage.cpu = call.spent();
             ended
@@ -288,7 +299,7 @@ impl GuestRun {
                 Ending::Limited(Limit::Output)
             }
             Ok(Ended::Returned(Err(error))) => Ending::Returned(Err(error)),
-            Ok(Ended::OverBudget) => Ending::Limited(Limit::Cpu),
+            Ok(Ended::Limited(limit)) => Ending::Limited(limit),
             Err(_) => Ending::Limited(Limit::Timeout),
         };
         let circumstances = Circumstances {
@@ -298,6 +309,7 @@ impl GuestRun {
             was_cancelled: self.voice.is_cancelled(),
             was_refused_memory,
             stderr,
+            usage,
         };
         Finished {
             outcome: secrets.hide_in(circumstances.outcome(ending)),
@@ -447,12 +459,15 @@ mod tests {
 
         let began = process_time();
         caller.block_on(async {
-            let voice = Voice::new(task.clone(), Observers::default(), Cancel::new());
+            let bounds = Bounds::of(&limits, &sandbox.ceiling);
+            let voice = Voice::new(task.clone(), Observers::default(), Cancel::new(), bounds);
             let voice = Arc::new(voice);
+            let breach = Breach::default();
             for _ in 0..RUNS {
                 let around = Surroundings {
                     voice: &voice,
                     limits: &limits,
+                    breach: &breach,
                     grants: &grants,
                     network: &sandbox.network,
                     variables: &[],

@@ -4,6 +4,7 @@
 mod env;
 mod files;
 mod http;
+pub(crate) mod limits;
 mod run;
 
 use std::num::NonZeroU32;
@@ -14,13 +15,14 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use self::http::AskedHttp;
+use self::limits::LimitsSection;
 use self::run::AskedRun;
 use crate::sandbox::Grants;
 use crate::sandbox::grants::{Directory, Value};
 use crate::sandbox::limits::Limits;
 use crate::settlement::{Backoff, MAX_DELAY, RetryPolicy};
 use crate::strict_toml::{self, TomlError};
-use crate::units::{self, show_duration, show_size};
+use crate::units::{self, show_duration};
 
 /// What one plugin may use, and what becomes of its failures.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,16 +55,8 @@ impl Manifest {
     /// for: [`Grants::check`] does that.
     pub fn parse(text: &str, file: &Path, ceiling: &Limits) -> Result<Self, TomlError> {
         let sections: Sections = strict_toml::parse(text, file)?;
-        let asked = &sections.limits;
-        let default = Limits::default();
-        let limits = Limits {
-            memory: asked.memory.unwrap_or(default.memory),
-            cpu: asked.cpu.unwrap_or(default.cpu),
-            timeout: asked.timeout.unwrap_or(default.timeout),
-            output: asked.output.unwrap_or(default.output),
-        };
         Ok(Manifest {
-            limits: limits.under(ceiling),
+            limits: sections.limits.over(Limits::default()).under(ceiling),
             retry: RetryPolicy {
                 max_attempts: sections
                     .retry
@@ -71,7 +65,7 @@ impl Manifest {
                 backoff: sections.retry.backoff.0,
             },
             concurrency: sections.run.concurrency,
-            lowered: asked.above(ceiling),
+            lowered: sections.limits.above(ceiling),
             grants: Arc::new(Grants {
                 command: sections.run.command(),
                 environment: sections.env,
@@ -85,7 +79,7 @@ impl Manifest {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Sections {
-    limits: AskedLimits,
+    limits: LimitsSection,
     retry: AskedRetry,
     run: AskedRun,
     http: AskedHttp,
@@ -93,20 +87,6 @@ struct Sections {
     files: Vec<Directory>,
     #[serde(deserialize_with = "env::variables")]
     env: Vec<(String, Value)>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct AskedLimits {
-    #[serde(deserialize_with = "size_above_zero")]
-    memory: Option<u64>,
-    #[serde(deserialize_with = "duration_above_zero")]
-    cpu: Option<Duration>,
-    #[serde(deserialize_with = "duration_above_zero")]
-    timeout: Option<Duration>,
-    // Zero is meant: a plugin that is to say nothing.
-    #[serde(deserialize_with = "units::size")]
-    output: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -175,35 +155,6 @@ impl TryFrom<AskedBackoff> for CheckedBackoff {
     }
 }
 
-impl AskedLimits {
-    fn above(&self, ceiling: &Limits) -> Vec<String> {
-        let lowered = |limit: &str, asked: String, ceiling: String| {
-            format!(
-                "limits.{limit} {asked} is over the operator's ceiling; runs are held to {ceiling}"
-            )
-        };
-        let size = |limit, asked: Option<u64>, most| {
-            asked
-                .filter(|asked| *asked > most)
-                .map(|asked| lowered(limit, show_size(asked), show_size(most)))
-        };
-        let time = |limit, asked: Option<Duration>, most| {
-            asked
-                .filter(|asked| *asked > most)
-                .map(|asked| lowered(limit, show_duration(asked), show_duration(most)))
-        };
-        [
-            size("memory", self.memory, ceiling.memory),
-            time("cpu", self.cpu, ceiling.cpu),
-            time("timeout", self.timeout, ceiling.timeout),
-            size("output", self.output, ceiling.output),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
-}
-
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
     let number = i64::deserialize(deserializer)?;
     u32::try_from(number)
@@ -213,22 +164,6 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZ
         .ok_or_else(|| {
             D::Error::custom(format!("{number} is too few or too many; write 1 or more"))
         })
-}
-
-fn size_above_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    match units::size(deserializer)? {
-        Some(0) => Err(D::Error::custom("nothing runs with a limit of zero")),
-        size => Ok(size),
-    }
-}
-
-fn duration_above_zero<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Duration>, D::Error> {
-    match units::duration(deserializer)? {
-        Some(Duration::ZERO) => Err(D::Error::custom("nothing runs with a limit of zero")),
-        duration => Ok(duration),
-    }
 }
 
 #[cfg(test)]
@@ -257,6 +192,13 @@ mod tests {
             cpu = "20s"
             timeout = "10m"
             output = 4096
+            log_lines = 0
+            log_bytes = "1KiB"
+            handles = 10
+            random = 32
+            http_requests = 3
+            http_body = "2KiB"
+            http_timeout = "4s"
             [retry]
             max_attempts = 7
             backoff = { initial = "1s", factor = 3, max = "1m", jitter = 0 }
@@ -283,6 +225,13 @@ mod tests {
                     cpu: Duration::from_secs(20),
                     timeout: Duration::from_secs(600),
                     output: 4096,
+                    log_lines: 0,
+                    log_bytes: 1 << 10,
+                    handles: 10,
+                    random: 32,
+                    http_requests: 3,
+                    http_body: 2 << 10,
+                    http_timeout: Duration::from_secs(4),
                 },
                 retry: RetryPolicy {
                     max_attempts: 7,
@@ -339,7 +288,8 @@ mod tests {
             memory: 32 << 20,
             ..Limits::CEILING
         };
-        let text = "[limits]\nmemory = \"2GiB\"\ncpu = \"1s\"\ntimeout = \"48h\"";
+        let text =
+            "[limits]\nmemory = \"2GiB\"\ncpu = \"1s\"\ntimeout = \"48h\"\nhandles = 4000000";
         let manifest = Manifest::parse(text, Path::new("thumb.toml"), &ceiling).unwrap();
         assert_eq!(manifest.limits.memory, 32 << 20);
         assert_eq!(manifest.limits.cpu, Duration::from_secs(1));
@@ -348,6 +298,7 @@ mod tests {
             [
                 "limits.memory 2GiB is over the operator's ceiling; runs are held to 32MiB",
                 "limits.timeout 2days is over the operator's ceiling; runs are held to 1day",
+                "limits.handles 4000000 is over the operator's ceiling; runs are held to 100000",
             ]
         );
     }

@@ -11,6 +11,7 @@ use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::breach::Breach;
 use super::command::CommandCall;
 use super::contract::Plugin;
 use super::contract::scutwork::task::task_types;
@@ -18,11 +19,10 @@ use super::grants::{Access, Grants};
 use super::http::{Network, Outgoing};
 use super::limits::Limits;
 use super::memory::Memory;
+use super::random::Randomness;
 use super::stdio::Pen;
 use super::voice::{Stream, Voice};
 
-/// Handles and host resources that a run may hold at once.
-const MAX_RESOURCES: usize = 10_000;
 /// Random bytes that a run may ask for in one call.
 const MAX_RANDOM: u64 = 1 << 20;
 /// What one call may copy from the guest beside the output's own bytes, in bytes.
@@ -42,6 +42,8 @@ pub(super) struct Guest {
 pub(super) struct Surroundings<'a> {
     pub(super) voice: &'a Arc<Voice>,
     pub(super) limits: &'a Limits,
+    /// Where host calls say that a limit is passed.
+    pub(super) breach: &'a Breach,
     pub(super) grants: &'a Arc<Grants>,
     pub(super) network: &'a Arc<Network>,
     /// The variables that are granted.
@@ -62,15 +64,20 @@ impl Guest {
         let Surroundings {
             voice,
             limits,
+            breach,
             grants,
             network,
             variables,
             command,
         } = around;
+        let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
+        let [secure, insecure] = Randomness::pair(limits.random, breach);
         // No files, variables, arguments or addresses: those must be given.
         let mut wasi = WasiCtx::builder();
         wasi.stdout(Pen::new(voice, Stream::Stdout))
             .stderr(Pen::new(voice, Stream::Stderr))
+            .secure_random(secure)
+            .insecure_random(insecure)
             .max_random_size(MAX_RANDOM)
             .allow_tcp(false)
             .allow_udp(false)
@@ -96,7 +103,7 @@ impl Guest {
                 .envs(&call.environment);
         }
         let mut wasi = wasi.build_p1();
-        wasi.ctx().table.set_max_capacity(MAX_RESOURCES);
+        wasi.ctx().table.set_max_capacity(handles);
         let guest = Guest {
             wasi,
             http: WasiHttpCtx::new(),
@@ -111,7 +118,7 @@ impl Guest {
         let output = usize::try_from(limits.output).unwrap_or(usize::MAX);
         let more = command.map_or(0, |call| call.copied);
         store.set_hostcall_fuel(output.saturating_add(MAX_COPIED).saturating_add(more));
-        store.set_max_component_handles(MAX_RESOURCES);
+        store.set_max_component_handles(handles);
         Ok(store)
     }
 

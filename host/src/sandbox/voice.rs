@@ -4,14 +4,12 @@ use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::cancel::Cancel;
+use super::limits::{Limits, raise};
 use super::secret::Secrets;
 use crate::event::{Event, Level, Observers, Run};
 use crate::task::Task;
+use crate::units::show_size;
 
-/// Lines that one run may write.
-const MAX_LINES: u32 = 1_000;
-/// Bytes that all lines of one run may have, names and values of fields included.
-const MAX_BYTES: usize = 256 << 10;
 /// Bytes that one line may have; the rest of it is cut.
 const MAX_LINE: usize = 4 << 10;
 /// Progress reports that one run may make.
@@ -26,12 +24,34 @@ pub(super) enum Stream {
     Stderr,
 }
 
+/// What one run may say in all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    lines: u32,
+    lines_are_highest: bool,
+    bytes: u64,
+    bytes_are_highest: bool,
+}
+
+impl Bounds {
+    /// The bounds in a run's limits, which are under the ceiling.
+    pub(super) fn of(limits: &Limits, ceiling: &Limits) -> Bounds {
+        Bounds {
+            lines: limits.log_lines,
+            lines_are_highest: limits.log_lines >= ceiling.log_lines,
+            bytes: limits.log_bytes,
+            bytes_are_highest: limits.log_bytes >= ceiling.log_bytes,
+        }
+    }
+}
+
 /// The mouth of one run: lines, progress and streams go through it to the observers, and what is over
 /// the bounds is dropped and announced once.
 pub(super) struct Voice {
     task: Task,
     observers: Observers,
     cancel: Cancel,
+    bounds: Bounds,
     secrets: OnceLock<Secrets>,
     said: Mutex<Said>,
 }
@@ -40,7 +60,7 @@ pub(super) struct Voice {
 #[derive(Default)]
 struct Said {
     lines: u32,
-    bytes: usize,
+    bytes: u64,
     progress: u32,
     cut: bool,
     stdout: Partial,
@@ -59,17 +79,21 @@ struct Partial {
 /// What becomes of a line.
 enum Verdict {
     Tell,
-    AnnounceCut,
+    /// It is the first of those that are dropped.
+    AnnounceCut {
+        too_many_lines: bool,
+    },
     Drop,
 }
 
 impl Voice {
     /// Nothing said yet.
-    pub(super) fn new(task: Task, observers: Observers, cancel: Cancel) -> Voice {
+    pub(super) fn new(task: Task, observers: Observers, cancel: Cancel, bounds: Bounds) -> Voice {
         Voice {
             task,
             observers,
             cancel,
+            bounds,
             secrets: OnceLock::new(),
             said: Mutex::default(),
         }
@@ -189,7 +213,7 @@ impl Voice {
 
     fn tell_line(&self, level: Level, message: &str, fields: &[(String, String)], size: usize) {
         // The lock is not held while observers look.
-        let verdict = self.said().admit(size);
+        let verdict = self.said().admit(size as u64, &self.bounds);
         match verdict {
             Verdict::Tell => self.observers.tell(&Event::Line {
                 run: self.run(),
@@ -197,10 +221,10 @@ impl Voice {
                 message,
                 fields: &self.clean_fields(fields),
             }),
-            Verdict::AnnounceCut => self.observers.tell(&Event::Line {
+            Verdict::AnnounceCut { too_many_lines } => self.observers.tell(&Event::Line {
                 run: self.run(),
                 level: Level::Warn,
-                message: "this run has written all the lines that one run may; the rest is dropped",
+                message: &self.cut_off(too_many_lines),
                 fields: &[],
             }),
             Verdict::Drop => {}
@@ -218,6 +242,22 @@ impl Voice {
             )
         };
         Cow::Owned(fields.iter().map(clean).collect())
+    }
+
+    fn cut_off(&self, too_many_lines: bool) -> String {
+        let bounds = &self.bounds;
+        let (limit, setting, is_highest) = if too_many_lines {
+            let lines = format!("{} lines", bounds.lines);
+            (lines, "log_lines", bounds.lines_are_highest)
+        } else {
+            (
+                show_size(bounds.bytes),
+                "log_bytes",
+                bounds.bytes_are_highest,
+            )
+        };
+        let remedy = raise(setting, is_highest, self.task.plugin.as_str());
+        format!("log limit {limit} reached, the rest is dropped; {remedy}")
     }
 
     fn run(&self) -> Run<'_> {
@@ -242,18 +282,18 @@ impl Said {
         }
     }
 
-    fn admit(&mut self, size: usize) -> Verdict {
-        if !self.cut && self.lines < MAX_LINES && self.bytes + size <= MAX_BYTES {
-            self.lines += 1;
-            self.bytes += size;
-            return Verdict::Tell;
-        }
+    fn admit(&mut self, size: u64, bounds: &Bounds) -> Verdict {
         if self.cut {
-            Verdict::Drop
-        } else {
-            self.cut = true;
-            Verdict::AnnounceCut
+            return Verdict::Drop;
         }
+        let too_many_lines = self.lines == bounds.lines;
+        if too_many_lines || self.bytes.saturating_add(size) > bounds.bytes {
+            self.cut = true;
+            return Verdict::AnnounceCut { too_many_lines };
+        }
+        self.lines += 1;
+        self.bytes += size;
+        Verdict::Tell
     }
 
     fn keep_tail(&mut self, bytes: &[u8]) {
@@ -320,7 +360,8 @@ mod tests {
             attempt: 1,
         };
         let observers = Observers::new(vec![Box::new(heard.clone())]);
-        (Voice::new(task, observers, Cancel::new()), heard)
+        let bounds = Bounds::of(&Limits::default(), &Limits::CEILING);
+        (Voice::new(task, observers, Cancel::new(), bounds), heard)
     }
 
     #[test]
@@ -337,13 +378,17 @@ mod tests {
     #[test]
     fn what_is_too_much_is_dropped_and_said_so_once() {
         let (voice, heard) = voice();
-        for _ in 0..10 * MAX_LINES {
+        let most = Limits::default().log_lines as usize;
+        for _ in 0..10 * most {
             voice.write(Stream::Stdout, b"again\n");
             voice.line(Level::Info, "and again", &[]);
         }
         let heard = heard.0.lock().unwrap();
-        assert_eq!(heard.len(), MAX_LINES as usize + 1);
-        assert!(heard[MAX_LINES as usize].contains("dropped"), "{heard:?}");
+        assert_eq!(heard.len(), most + 1);
+        assert_eq!(
+            heard[most],
+            "log limit 1000 lines reached, the rest is dropped; raise limits.log_lines in talker.toml"
+        );
     }
 
     #[test]
