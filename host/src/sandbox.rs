@@ -6,6 +6,7 @@ mod cancel;
 pub mod command;
 mod contract;
 mod control;
+mod diagnosis;
 mod engine;
 pub mod grants;
 mod guest;

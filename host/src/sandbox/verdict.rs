@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
 
 use super::contract::exports::scutwork::task::handler;
 use super::limits::{Limits, remedy};
@@ -171,6 +172,10 @@ fn reason(error: &wasmtime::Error) -> String {
     match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
         None => match error.root_cause().to_string() {
+            _ if error.is::<I32Exit>() => {
+                "it exited in the middle of a call; a plugin returns, and only a command exits"
+                    .to_owned()
+            }
             words if words.contains(COPIED_TOO_MUCH) => {
                 "a call to the host was handed more than the host copies at once; hand it over in \
                  smaller parts"
