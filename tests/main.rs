@@ -15,6 +15,7 @@ mod commands;
 mod dead_letters;
 mod doctor;
 mod flow;
+mod hostile;
 mod plugin_directory;
 mod programs;
 mod queue;

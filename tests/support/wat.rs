@@ -15,6 +15,31 @@ pub(crate) fn assembled(handler: &str, module_fields: &str) -> Vec<u8> {
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
+/// A whole component, in which `(;core;)` declares what the handler's module needs, and `(;handler;)`
+/// makes the instance `$core` the plugin's handler.
+pub(crate) fn whole(text: &str) -> Vec<u8> {
+    let (types, handler) = parts();
+    let text = text
+        .replace("(;core;)", types)
+        .replace("(;handler;)", &handler);
+    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// The template in two: what the module with the handler declares, and what makes the instance `$core`
+/// the handler.
+fn parts() -> (&'static str, String) {
+    let (module, rest) = TEMPLATE
+        .split_once("(core instance $core (instantiate $module))")
+        .unwrap();
+    let from = module.find("(type $handle").unwrap();
+    let to = module.find("(func (export \"realloc\")").unwrap();
+    let handler = rest.trim_end().strip_suffix(')').unwrap();
+    (
+        &module[from..to],
+        handler.replace("HANDLER", "scutwork:task/handler@0.1.0"),
+    )
+}
+
 const TEMPLATE: &str = r#"
 (component $hand-made
   (core module $module
