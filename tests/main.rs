@@ -13,6 +13,7 @@ mod chaos;
 mod command_line;
 mod commands;
 mod dead_letters;
+mod decoding;
 mod doctor;
 mod flow;
 mod hostile;
