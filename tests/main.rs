@@ -22,6 +22,7 @@ mod programs;
 mod queue;
 mod rabbitmq;
 mod sandbox;
+mod smith;
 mod sqlite;
 mod support;
 mod tidy;
