@@ -107,7 +107,7 @@ impl Guest {
         let guest = Guest {
             wasi,
             http: WasiHttpCtx::new(),
-            outgoing: Outgoing::new(voice, grants, network),
+            outgoing: Outgoing::new(voice, grants, network, limits, breach),
             memory: Memory::new(limits.memory),
             voice: Arc::clone(voice),
         };

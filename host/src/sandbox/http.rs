@@ -12,31 +12,32 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use url::Url;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use self::exchange::{CONNECT, exchange};
+use self::exchange::{Bounds, CONNECT, exchange};
 pub(super) use self::network::Network;
 use self::network::NotConnected;
 pub use self::origin::Origin;
 use self::origin::{Granted, Target};
+use super::breach::Breach;
 use super::grants::Grants;
+use super::limits::Limits;
 use super::voice::Voice;
 use crate::event::Level;
+use crate::outcome::Limit;
 
-/// Requests that a run may send.
-const HTTP_REQUESTS: u32 = 1_000;
 /// Connections that a run may have at once; more requests wait.
 const HTTP_CONNECTIONS: usize = 16;
-/// The largest body of a request or a response, in bytes.
-const HTTP_BODY: u64 = 64 << 20;
 
 /// What stands between a guest's requests and the network.
 pub(super) struct Outgoing {
     voice: Arc<Voice>,
     grants: Arc<Grants>,
     network: Arc<Network>,
+    limits: Limits,
+    breach: Breach,
     sent: u32,
     connections: Arc<Semaphore>,
 }
@@ -50,11 +51,15 @@ impl Outgoing {
         voice: &Arc<Voice>,
         grants: &Arc<Grants>,
         network: &Arc<Network>,
+        limits: &Limits,
+        breach: &Breach,
     ) -> Outgoing {
         Outgoing {
             voice: Arc::clone(voice),
             grants: Arc::clone(grants),
             network: Arc::clone(network),
+            limits: *limits,
+            breach: breach.clone(),
             sent: 0,
             connections: Arc::new(Semaphore::new(HTTP_CONNECTIONS)),
         }
@@ -82,12 +87,8 @@ impl Outgoing {
             );
             return Err(Error::HttpRequestDenied);
         };
-        if self.sent == HTTP_REQUESTS {
-            let said = format!(
-                "request to {target} refused: this run has sent the {HTTP_REQUESTS} requests that \
-                 one run may"
-            );
-            self.voice.line(Level::Warn, &said, &[]);
+        if self.sent == self.limits.http_requests {
+            self.breach.report(Limit::HttpRequests);
             return Err(Error::ConnectionLimitReached);
         }
         self.sent += 1;
@@ -117,6 +118,11 @@ impl WasiHttpHooks for Outgoing {
         let network = Arc::clone(&self.network);
         let voice = Arc::clone(&self.voice);
         let connections = Arc::clone(&self.connections);
+        let bounds = Bounds {
+            body: self.limits.http_body,
+            breach: self.breach.clone(),
+            until: Instant::now() + self.limits.http_timeout,
+        };
         Box::new(async move {
             let connecting = async {
                 let permit = connections
@@ -126,13 +132,14 @@ impl WasiHttpHooks for Outgoing {
                 let connection = network.connect(&target, granted).await;
                 connection.map(|connection| (permit, connection))
             };
-            let (permit, connection) =
-                timeout(options.connect_timeout.unwrap_or(CONNECT), connecting)
-                    .await
-                    .map_err(|_| Error::ConnectionTimeout)?
-                    .map_err(|error| not_connected(&voice, &target, error))?;
-            let (response, rest) =
-                exchange(connection, &target, request, options, HTTP_BODY).await?;
+            let (permit, connection) = timeout(
+                bounds.left_of(options.connect_timeout.unwrap_or(CONNECT)),
+                connecting,
+            )
+            .await
+            .map_err(|_| Error::ConnectionTimeout)?
+            .map_err(|error| not_connected(&voice, &target, error))?;
+            let (response, rest) = exchange(connection, &target, request, options, bounds).await?;
             let rest: Rest = Box::new(async move {
                 let ended = rest.await;
                 drop(permit);

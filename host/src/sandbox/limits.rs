@@ -48,7 +48,7 @@ impl Default for Limits {
             log_bytes: 256 << 10,
             handles: 10_000,
             random: 16 << 20,
-            http_requests: 100,
+            http_requests: 1_000,
             http_body: 16 << 20,
             http_timeout: Duration::from_secs(30),
         }

@@ -15,8 +15,10 @@ use tokio::time::{Instant, Sleep, timeout};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
+use super::super::breach::Breach;
 use super::network::Connection;
 use super::origin::Target;
+use crate::outcome::Limit;
 
 /// How long to wait for a connection, unless the guest says otherwise.
 pub(super) const CONNECT: Duration = Duration::from_secs(30);
@@ -24,6 +26,23 @@ pub(super) const CONNECT: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(60);
 /// The largest head of a response, in bytes.
 const MAX_HEAD: usize = 64 << 10;
+
+/// What one request is held to.
+#[derive(Clone)]
+pub(super) struct Bounds {
+    /// The most that either body has, in bytes. One that has more ends the run.
+    pub(super) body: u64,
+    pub(super) breach: Breach,
+    /// When all of it must be over.
+    pub(super) until: Instant,
+}
+
+impl Bounds {
+    /// A wait, or what is left of the request's time where that is less.
+    pub(super) fn left_of(&self, wait: Duration) -> Duration {
+        wait.min(self.until.saturating_duration_since(Instant::now()))
+    }
+}
 
 /// A response, and what has to go on for its body to come.
 pub(super) type Exchanged = (
@@ -37,7 +56,7 @@ pub(super) async fn exchange(
     target: &Target,
     mut request: Request<WasiBody>,
     options: RequestOptions,
-    max_body: u64,
+    bounds: Bounds,
 ) -> Result<Exchanged, Error> {
     // In the form for the server itself: a whole URL would ask a proxy for any other.
     let path = request
@@ -55,7 +74,8 @@ pub(super) async fn exchange(
     let request = request.map(|body| {
         Bounded {
             body,
-            left: max_body,
+            left: bounds.body,
+            bounds: bounds.clone(),
             over: || Error::HttpRequestBodySize(None),
             patience: None,
         }
@@ -84,19 +104,20 @@ pub(super) async fn exchange(
         }
     });
     let first = options.first_byte_timeout.unwrap_or(SILENCE);
-    let response = timeout(first, response)
+    let response = timeout(bounds.left_of(first), response)
         .await
         .map_err(|_| Error::ConnectionReadTimeout)??;
     let between = options.between_bytes_timeout.unwrap_or(SILENCE);
     let response = response.map(|body| {
         Bounded {
             body: body.map_err(Error::from),
-            left: max_body,
+            left: bounds.body,
             over: || Error::HttpResponseBodySize(None),
             patience: Some(Patience {
                 most: between,
-                sleep: Box::pin(tokio::time::sleep(between)),
+                sleep: Box::pin(tokio::time::sleep(bounds.left_of(between))),
             }),
+            bounds,
         }
         .boxed_unsync()
     });
@@ -113,6 +134,7 @@ pub(super) async fn exchange(
 struct Bounded<B> {
     body: B,
     left: u64,
+    bounds: Bounds,
     over: fn() -> Error,
     patience: Option<Patience>,
 }
@@ -135,10 +157,14 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Body for Bounded<B> {
                 let size = frame.data_ref().map_or(0, |data| data.len() as u64);
                 match self.left.checked_sub(size) {
                     Some(left) => self.left = left,
-                    None => return Poll::Ready(Some(Err((self.over)()))),
+                    None => {
+                        self.bounds.breach.report(Limit::HttpBody);
+                        return Poll::Ready(Some(Err((self.over)())));
+                    }
                 }
+                let until = self.bounds.until;
                 if let Some(Patience { most, sleep }) = &mut self.patience {
-                    sleep.as_mut().reset(Instant::now() + *most);
+                    sleep.as_mut().reset(until.min(Instant::now() + *most));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
