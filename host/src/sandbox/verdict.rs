@@ -203,7 +203,31 @@ fn place(error: &wasmtime::Error) -> String {
         .text
         .lines()
         .filter(|line| !line.starts_with("note: ") && !line.ends_with("wasm backtrace:"));
-    frames.fold(String::new(), |place, frame| format!("{place}\n{frame}"))
+    collapsed(frames)
+}
+
+/// Frames, each on a line of its own, and a recursion's once.
+fn collapsed<'a>(frames: impl Iterator<Item = &'a str>) -> String {
+    let mut text = String::new();
+    let (mut last, mut again) = ("", 0);
+    let tell = |text: &mut String, again| {
+        if again > 0 {
+            let _ = write!(text, "\n       the same {again} more times");
+        }
+    };
+    for frame in frames {
+        // "  3:   0x6c - module!name"; the innermost may lack the place.
+        let place = frame.split_once(": ").map_or("", |(_, place)| place.trim());
+        if place == last && !place.is_empty() {
+            again += 1;
+            continue;
+        }
+        tell(&mut text, std::mem::take(&mut again));
+        last = place;
+        let _ = write!(text, "\n{frame}");
+    }
+    tell(&mut text, again);
+    text
 }
 
 /// A text that takes no more than there is room for.
@@ -281,6 +305,21 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_recursion_is_shown_once() {
+        let frames = [
+            "  0: m!f",
+            "  1: 0x6c - m!f",
+            "  2: 0x6c - m!f",
+            "  3: 0x6c - m!f",
+            "  4: 0x9 - m!g",
+        ];
+        assert_eq!(
+            collapsed(frames.into_iter()),
+            "\n  0: m!f\n  1: 0x6c - m!f\n       the same 2 more times\n  4: 0x9 - m!g"
+        );
     }
 
     #[test]
