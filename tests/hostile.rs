@@ -131,7 +131,7 @@ async fn attack(sandbox: &Sandbox, case: &Case, plugin: &Plugin) -> Verdict {
     let observers = Observers::new(vec![Box::new(lines.clone())]);
     let finished = sandbox.run(job, &observers, &Cancel::new()).await;
     let (word, mut said) = match finished.outcome {
-        Outcome::Done(_) => ("done", String::new()),
+        Outcome::Done(output) => ("done", start(&output.body)),
         Outcome::Interrupted => ("interrupted", String::new()),
         Outcome::Failed(failure) => (failure.kind(), failure.to_string()),
     };
@@ -141,6 +141,12 @@ async fn attack(sandbox: &Sandbox, case: &Case, plugin: &Plugin) -> Verdict {
         said.push_str(line);
     }
     Verdict { word, said }
+}
+
+/// So much of an output as a verdict needs.
+fn start(body: &[u8]) -> String {
+    let start = &body[..body.len().min(1_000)];
+    String::from_utf8_lossy(start).into_owned()
 }
 
 async fn every_slot_is_free(sandbox: &Sandbox) {

@@ -2,7 +2,7 @@
 //!
 //! A file begins with lines that say so: what it does in words, then `expect:` with the kind of its
 //! failure, `done` or `refused`; `says:` with what the failure or refusal holds; `logs:` with what a
-//! line of its log holds; `limits:` and `manifest:` with lines of its manifest; `payload:`; `plugin:`
+//! line of its log holds; `limits:` and `manifest:` with lines of its manifest; `payload:` with a line of it; `plugin:`
 //! with one that the host's build makes, in place of a source.
 //!
 //! The source is a module, a component, or the fields of a module that is wrapped as a plugin. In it
@@ -73,7 +73,12 @@ impl Case {
                 Some(("says" | "logs", text)) => case.says.push(text.to_owned()),
                 Some(("limits", line)) => limits += &format!("{line}\n"),
                 Some(("manifest", line)) => case.manifest += &format!("{line}\n"),
-                Some(("payload", text)) => case.payload = text.to_owned(),
+                Some(("payload", text)) => {
+                    if !case.payload.is_empty() {
+                        case.payload.push('\n');
+                    }
+                    case.payload += text;
+                }
                 Some(("plugin", "nosy")) => plugin = Some(embedded::nosy()),
                 Some(_) | None => {}
             }
