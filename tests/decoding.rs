@@ -147,26 +147,10 @@ fn a_broken_message_is_a_task_of_a_plugin_that_can_exist_or_none() {
     });
 }
 
-/// A plugin that gives the host its payload's bytes as the answer's own memory, so that every pointer,
-/// length and tag in it is the payload's.
-const MIRROR: &str = r#"
-(component
-  (core module $main
-    (;core;)
-    (memory (export "memory") 16)
-    (global $free (mut i32) (i32.const 1024))
-    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
-      (global.get $free)
-      (global.set $free
-        (i32.and (i32.add (i32.add (global.get $free) (local.get 3)) (i32.const 16)) (i32.const -16))))
-    (func (export "handle") (type $handle) (local.get 4)))
-  (core instance $core (instantiate $main))
-  (;handler;))"#;
-
 #[tokio::test]
 async fn an_answer_of_any_bytes_is_an_outcome() {
     let sandbox = sandbox(1);
-    let mirror = sandbox.prepare(&wat::whole(MIRROR)).unwrap();
+    let mirror = sandbox.prepare(&wat::mirror()).unwrap();
     let grants = std::sync::Arc::default();
     let times = number("SCUTWORK_DECODING", 5_000);
     let seed = number("SCUTWORK_DECODING_SEED", fastrand::u64(..));

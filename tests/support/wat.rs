@@ -183,3 +183,23 @@ pub(crate) fn run_component(export: &str, is_ok: bool) -> Vec<u8> {
     );
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
+
+/// A plugin that gives the host its payload's bytes as the answer's own memory, so that every pointer,
+/// length and tag in it is the payload's.
+pub(crate) fn mirror() -> Vec<u8> {
+    whole(MIRROR)
+}
+
+const MIRROR: &str = r#"
+(component
+  (core module $main
+    (;core;)
+    (memory (export "memory") 16)
+    (global $free (mut i32) (i32.const 1024))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (global.get $free)
+      (global.set $free
+        (i32.and (i32.add (i32.add (global.get $free) (local.get 3)) (i32.const 16)) (i32.const -16))))
+    (func (export "handle") (type $handle) (local.get 4)))
+  (core instance $core (instantiate $main))
+  (;handler;))"#;
