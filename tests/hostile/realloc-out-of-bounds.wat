@@ -1,6 +1,6 @@
 ;; Gives the host a place for the task that lies outside its memory.
 ;; expect: trapped
-;; says: out of bounds
+;; says: beyond end of memory
 ;; payload: hello
 (component
   (core module $main
