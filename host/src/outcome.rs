@@ -73,6 +73,10 @@ pub enum Failure {
     },
 }
 
+/// What begins the part of a failure's text that differs from run to run though they failed of the same:
+/// what the run used, and what the guest said last.
+pub const USED: &str = "\nused: ";
+
 /// The limits that end a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {

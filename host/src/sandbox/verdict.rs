@@ -12,7 +12,7 @@ use super::contract::exports::scutwork::task::handler;
 use super::limits::{Limits, remedy};
 use super::voice::cut;
 use crate::name::PluginName;
-use crate::outcome::{Failure, Limit, Outcome, Output, Usage};
+use crate::outcome::{Failure, Limit, Outcome, Output, USED, Usage};
 use crate::units::show_size;
 
 /// What a failure's code may have, in bytes.
@@ -132,7 +132,7 @@ impl Circumstances<'_> {
             peak_memory,
         } = self.usage;
         let mut words = format!(
-            "\nused: wall {wall:.1?}, cpu {cpu:.1?}, peak memory {}",
+            "{USED}wall {wall:.1?}, cpu {cpu:.1?}, peak memory {}",
             show_size(peak_memory)
         );
         if !self.stderr.is_empty() {
