@@ -8,19 +8,25 @@
 )]
 
 mod broker_contract;
+mod capabilities;
 mod chaos;
 mod command_line;
+mod commands;
 mod compiling;
 mod dead_letters;
+mod decoding;
 mod doctor;
 mod flow;
+mod hostile;
 mod hostile_messages;
 mod plugin_directory;
 mod poison;
+mod programs;
 mod queue;
 mod rabbitmq;
 mod redelivery;
 mod sandbox;
+mod smith;
 mod sqlite;
 mod support;
 mod tidy;

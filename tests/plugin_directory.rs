@@ -237,7 +237,11 @@ fn what_can_be_no_plugin_is_refused_with_its_reason() {
             fs::write(at("empty.wasm"), "").unwrap();
             fs::write(at("echo.wasm"), version(1)).unwrap();
             fs::write(at("greedy.wasm"), version(1)).unwrap();
-            fs::write(at("greedy.toml"), "[http]\nallow = []").unwrap();
+            fs::write(
+                at("greedy.toml"),
+                "[files]\n\"/data\" = { path = \"/nowhere/at/all\" }",
+            )
+            .unwrap();
         },
         |mut settings| {
             settings.rules.compile.max_file = 1 << 20;
@@ -258,7 +262,10 @@ fn what_can_be_no_plugin_is_refused_with_its_reason() {
         ("two words.wasm", "not allowed"),
         ("text.wasm", "not WebAssembly"),
         ("empty.wasm", "empty"),
-        ("greedy.toml:1", "this version grants plugins no access"),
+        (
+            "greedy.toml",
+            "the directory /nowhere/at/all cannot be read",
+        ),
     ];
     let refused = shelf.registry.refused();
     for (file, reason) in expected {

@@ -14,6 +14,7 @@ use crate::broker::rabbitmq::{RabbitMqOptions, SettlementMode};
 use crate::broker::sqlite::{Durability, SqliteOptions};
 use crate::name::{PluginName, QueueName};
 use crate::plugin::compiler::CompileSettings;
+use crate::plugin::manifest::limits::LimitsSection;
 use crate::plugin::registry::Directory;
 use crate::plugin::trust::Trust;
 use crate::sandbox::limits::Limits;
@@ -158,19 +159,6 @@ enum SettlementWord {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LimitsSection {
-    #[serde(default, deserialize_with = "units::size")]
-    memory: Option<u64>,
-    #[serde(default, deserialize_with = "units::duration")]
-    cpu: Option<Duration>,
-    #[serde(default, deserialize_with = "units::duration")]
-    timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "units::size")]
-    output: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RabbitMqSection {
     username: Option<String>,
     password_file: Option<PathBuf>,
@@ -260,7 +248,7 @@ impl Config {
                     .unwrap_or(Parking::default().ttl),
                 ..Parking::default()
             },
-            ceiling: ceiling(&file.limits),
+            ceiling: file.limits.over(Limits::CEILING),
             compile: file.compile.resolve()?,
             trust: file.trust.resolve()?,
             broker: broker(
@@ -325,15 +313,6 @@ fn queues(flags: Vec<String>, file: Option<OneOrMany>) -> Result<Vec<QueueName>,
 
 fn default_plugin(name: Option<&str>) -> Result<PluginName, ConfigError> {
     name.unwrap_or("dots").parse().map_err(bad)
-}
-
-fn ceiling(section: &LimitsSection) -> Limits {
-    Limits {
-        memory: section.memory.unwrap_or(Limits::CEILING.memory),
-        cpu: section.cpu.unwrap_or(Limits::CEILING.cpu),
-        timeout: section.timeout.unwrap_or(Limits::CEILING.timeout),
-        output: section.output.unwrap_or(Limits::CEILING.output),
-    }
 }
 
 fn broker(

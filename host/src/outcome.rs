@@ -73,6 +73,10 @@ pub enum Failure {
     },
 }
 
+/// What begins the part of a failure's text that differs from run to run though they failed of the same:
+/// what the run used, and what the guest said last.
+pub const USED: &str = "\nused: ";
+
 /// The limits that end a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -84,6 +88,16 @@ pub enum Limit {
     Timeout,
     /// Size of what the plugin returned.
     Output,
+    /// Depth of its calls.
+    Stack,
+    /// Handles held at once.
+    Handles,
+    /// Random bytes in all.
+    Random,
+    /// HTTP requests in all.
+    HttpRequests,
+    /// Size of the body of one HTTP request or response.
+    HttpBody,
 }
 
 /// What one run cost.
@@ -131,6 +145,41 @@ impl Limit {
             Limit::Cpu => "cpu-limit",
             Limit::Timeout => "timeout",
             Limit::Output => "output-limit",
+            Limit::Stack => "stack-limit",
+            Limit::Handles => "handle-limit",
+            Limit::Random => "random-limit",
+            Limit::HttpRequests => "http-request-limit",
+            Limit::HttpBody => "http-body-limit",
+        }
+    }
+
+    /// What the limit is called in a sentence.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Limit::Memory => "memory limit",
+            Limit::Cpu => "cpu limit",
+            Limit::Timeout => "timeout",
+            Limit::Output => "output limit",
+            Limit::Stack => "stack limit",
+            Limit::Handles => "handle limit",
+            Limit::Random => "random byte limit",
+            Limit::HttpRequests => "http request limit",
+            Limit::HttpBody => "http body limit",
+        }
+    }
+
+    /// The key in `[limits]`, where it is one that can be set.
+    pub(crate) fn setting(self) -> Option<&'static str> {
+        match self {
+            Limit::Memory => Some("memory"),
+            Limit::Cpu => Some("cpu"),
+            Limit::Timeout => Some("timeout"),
+            Limit::Output => Some("output"),
+            Limit::Stack => None,
+            Limit::Handles => Some("handles"),
+            Limit::Random => Some("random"),
+            Limit::HttpRequests => Some("http_requests"),
+            Limit::HttpBody => Some("http_body"),
         }
     }
 }

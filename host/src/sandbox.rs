@@ -1,11 +1,13 @@
 //! [`Sandbox`]: runs plugins, each run in a fresh instance that is limited and ends with it. It knows
 //! no manifest, queue or retry.
 
+mod breach;
 mod cancel;
 pub mod command;
 pub mod compile;
 mod contract;
 mod control;
+mod diagnosis;
 mod engine;
 pub mod grants;
 mod guest;
@@ -16,6 +18,8 @@ mod log;
 mod memory;
 mod meter;
 mod prepare;
+mod random;
+mod secret;
 mod stdio;
 mod ticker;
 mod verdict;
@@ -32,19 +36,23 @@ use tokio::task::JoinHandle;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::I32Exit;
 
+use self::breach::Breach;
 pub use self::cancel::Cancel;
 use self::command::CommandCall;
 use self::compile::NativeCode;
 use self::contract::exports::scutwork::task::handler;
+use self::grants::Environment;
 pub use self::grants::Grants;
-use self::guest::{Guest, Linkers};
+use self::guest::{Guest, Linkers, Surroundings};
+use self::http::Network;
+pub use self::http::Origin;
 pub use self::limits::Limits;
 use self::meter::{Ended, Metered};
 pub use self::prepare::{PrepareError, Prepared};
 use self::prepare::{Runnable, START};
 use self::ticker::Ticker;
 use self::verdict::{Circumstances, Ending};
-use self::voice::Voice;
+use self::voice::{Bounds, Voice};
 use crate::event::Observers;
 use crate::outcome::{Failure, Limit, Outcome, Usage};
 use crate::task::Task;
@@ -57,6 +65,7 @@ const POLLS_BETWEEN_EVENTS: u32 = 4;
 pub struct Sandbox {
     engine: Engine,
     linkers: Linkers,
+    network: Arc<Network>,
     /// Shared with every run: guests yield only while it ticks, so it must outlive the last one.
     ticker: Arc<Ticker>,
     slots: Arc<Semaphore>,
@@ -122,6 +131,7 @@ impl Sandbox {
         Ok(Sandbox {
             engine: made.engine,
             linkers,
+            network: Arc::default(),
             ticker,
             slots: Arc::new(Semaphore::new(
                 settings.slots.clamp(1, Semaphore::MAX_PERMITS),
@@ -174,14 +184,21 @@ impl Sandbox {
             .acquire_owned()
             .await
             .expect("nobody closes the semaphore");
-        let voice = Voice::new(job.task.clone(), observers.clone(), cancel.clone());
+        let limits = job.limits.under(&self.ceiling);
+        let voice = Voice::new(
+            job.task.clone(),
+            observers.clone(),
+            cancel.clone(),
+            Bounds::of(&limits, &self.ceiling),
+        );
         let run = GuestRun {
             engine: self.engine.clone(),
             prepared: job.prepared.clone(),
             ticker: Arc::clone(&self.ticker),
             voice: Arc::new(voice),
             grants: Arc::clone(job.grants),
-            limits: job.limits.under(&self.ceiling),
+            network: Arc::clone(&self.network),
+            limits,
             ceiling: self.ceiling,
             max_attempts: job.max_attempts,
             _slot: slot,
@@ -249,6 +266,7 @@ struct GuestRun {
     ticker: Arc<Ticker>,
     voice: Arc<Voice>,
     grants: Arc<Grants>,
+    network: Arc<Network>,
     limits: Limits,
     ceiling: Limits,
     max_attempts: u32,
@@ -258,12 +276,32 @@ struct GuestRun {
 impl GuestRun {
     async fn finish(self) -> Finished {
         let began = Instant::now();
+        let Environment { variables, secrets } = match self.grants.environment() {
+            Ok(environment) => environment,
+            Err(reason) => return unequipped(reason),
+        };
+        if !secrets.is_empty() {
+            self.voice.keep(secrets.clone());
+        }
+        let breach = Breach::default();
         let command = self.command();
-        let mut store = Guest::store(&self.engine, &self.voice, &self.limits, command.as_ref());
+        let surroundings = Surroundings {
+            voice: &self.voice,
+            limits: &self.limits,
+            breach: &breach,
+            grants: &self.grants,
+            network: &self.network,
+            variables: &variables,
+            command: command.as_ref(),
+        };
+        let mut store = match Guest::store(&self.engine, surroundings) {
+            Ok(store) => store,
+            Err(error) => return unequipped(format!("{error:#}")),
+        };
         let mut usage = Usage::default();
         let ended = {
             let call = pin!(self.call(&mut store));
-            let mut call = Metered::new(call, &self.ticker, self.limits.cpu);
+            let mut call = Metered::new(call, &self.ticker, self.limits.cpu, &breach);
             let ended = tokio::time::timeout(self.limits.timeout, &mut call).await;
             usage.cpu = call.spent();
             ended
@@ -282,7 +320,7 @@ impl GuestRun {
                 Ending::Limited(Limit::Output)
             }
             Ok(Ended::Returned(Err(error))) => Ending::Returned(Err(error)),
-            Ok(Ended::OverBudget) => Ending::Limited(Limit::Cpu),
+            Ok(Ended::Limited(limit)) => Ending::Limited(limit),
             Err(_) => Ending::Limited(Limit::Timeout),
         };
         let circumstances = Circumstances {
@@ -292,9 +330,10 @@ impl GuestRun {
             was_cancelled: self.voice.is_cancelled(),
             was_refused_memory,
             stderr,
+            usage,
         };
         Finished {
-            outcome: circumstances.outcome(ending),
+            outcome: secrets.hide_in(circumstances.outcome(ending)),
             usage,
         }
     }
@@ -378,6 +417,14 @@ impl GuestRun {
     }
 }
 
+/// A run that never began: what it is granted is gone, and may come back.
+fn unequipped(message: String) -> Finished {
+    Finished {
+        outcome: Outcome::Failed(Failure::Trapped { message }),
+        usage: Usage::default(),
+    }
+}
+
 /// What a call to a guest came back with.
 enum Called {
     /// The handler's result.
@@ -433,10 +480,21 @@ mod tests {
 
         let began = process_time();
         caller.block_on(async {
-            let voice = Voice::new(task.clone(), Observers::default(), Cancel::new());
+            let bounds = Bounds::of(&limits, &sandbox.ceiling);
+            let voice = Voice::new(task.clone(), Observers::default(), Cancel::new(), bounds);
             let voice = Arc::new(voice);
+            let breach = Breach::default();
             for _ in 0..RUNS {
-                let mut store = Guest::store(&sandbox.engine, &voice, &limits, None);
+                let around = Surroundings {
+                    voice: &voice,
+                    limits: &limits,
+                    breach: &breach,
+                    grants: &grants,
+                    network: &sandbox.network,
+                    variables: &[],
+                    command: None,
+                };
+                let mut store = Guest::store(&sandbox.engine, around).unwrap();
                 let plugin = plugin.instantiate_async(&mut store).await.unwrap();
                 let handed = handler::Task {
                     id: &task.id,

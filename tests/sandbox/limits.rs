@@ -81,7 +81,8 @@ async fn the_ceiling_holds_and_says_so_whatever_a_jobs_own_limits_are() {
     assert_limited(
         finished.outcome,
         Limit::Memory,
-        "memory limit 8MiB reached in plugin `glutton`; it is this worker's highest limits.memory",
+        "memory limit 8MiB reached in plugin `glutton`; it is this worker's highest: \
+         raise limits.memory in scutwork.toml",
     );
 }
 

@@ -15,6 +15,31 @@ pub(crate) fn assembled(handler: &str, module_fields: &str) -> Vec<u8> {
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
+/// A whole component, in which `(;core;)` declares what the handler's module needs, and `(;handler;)`
+/// makes the instance `$core` the plugin's handler.
+pub(crate) fn whole(text: &str) -> Vec<u8> {
+    let (types, handler) = parts();
+    let text = text
+        .replace("(;core;)", types)
+        .replace("(;handler;)", &handler);
+    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// The template in two: what the module with the handler declares, and what makes the instance `$core`
+/// the handler.
+fn parts() -> (&'static str, String) {
+    let (module, rest) = TEMPLATE
+        .split_once("(core instance $core (instantiate $module))")
+        .unwrap();
+    let from = module.find("(type $handle").unwrap();
+    let to = module.find("(func (export \"realloc\")").unwrap();
+    let handler = rest.trim_end().strip_suffix(')').unwrap();
+    (
+        &module[from..to],
+        handler.replace("HANDLER", "scutwork:task/handler@0.1.0"),
+    )
+}
+
 const TEMPLATE: &str = r#"
 (component $hand-made
   (core module $module
@@ -86,3 +111,95 @@ pub(crate) fn stranger() -> Vec<u8> {
         );
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
+
+/// A core module that is a WASI command: `_start` does `body`, with what it needs of preview 1 and a
+/// few functions around it. Memory from 4096 on is free for it.
+pub(crate) fn command(body: &str) -> Vec<u8> {
+    let text = COMMAND.replace("BODY", body);
+    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+const COMMAND: &str = r#"
+(module
+  (import "wasi_snapshot_preview1" "fd_read"
+    (func $fd_read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_sizes_get"
+    (func $args_sizes_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "args_get"
+    (func $args_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get"
+    (func $environ_sizes_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_get"
+    (func $environ_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 2)
+
+  ;; Reads up to so many bytes of stdin into memory at 4096, and returns how many came.
+  (func $read (param $most i32) (result i32)
+    (i32.store (i32.const 0) (i32.const 4096))
+    (i32.store (i32.const 4) (local.get $most))
+    (if (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))
+      (then unreachable))
+    (i32.load (i32.const 8)))
+
+  ;; Writes bytes to stdout or stderr, all of them.
+  (func $write (param $to i32) (param $from i32) (param $size i32)
+    (loop $more
+      (i32.store (i32.const 0) (local.get $from))
+      (i32.store (i32.const 4) (local.get $size))
+      (if (call $fd_write (local.get $to) (i32.const 0) (i32.const 1) (i32.const 8))
+        (then unreachable))
+      (local.set $from (i32.add (local.get $from) (i32.load (i32.const 8))))
+      (local.set $size (i32.sub (local.get $size) (i32.load (i32.const 8))))
+      (br_if $more (local.get $size))))
+
+  ;; All of stdin to stdout or stderr.
+  (func $copy (param $to i32)
+    (local $size i32)
+    (loop $more
+      (local.set $size (call $read (i32.const 65536)))
+      (if (local.get $size)
+        (then
+          (call $write (local.get $to) (i32.const 4096) (local.get $size))
+          (br $more)))))
+
+  (func (export "_start") BODY))
+"#;
+
+/// A component that exports `run` under this name and returns ok or an error.
+pub(crate) fn run_component(export: &str, is_ok: bool) -> Vec<u8> {
+    let text = format!(
+        r#"
+        (component
+          (core module $module (func (export "run") (result i32) (i32.const {})))
+          (core instance $core (instantiate $module))
+          (func $run (result (result)) (canon lift (core func $core "run")))
+          (instance $exported (export "run" (func $run)))
+          (export "{export}" (instance $exported)))
+        "#,
+        i32::from(!is_ok)
+    );
+    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// A plugin that gives the host its payload's bytes as the answer's own memory, so that every pointer,
+/// length and tag in it is the payload's.
+pub(crate) fn mirror() -> Vec<u8> {
+    whole(MIRROR)
+}
+
+const MIRROR: &str = r#"
+(component
+  (core module $main
+    (;core;)
+    (memory (export "memory") 16)
+    (global $free (mut i32) (i32.const 1024))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+      (global.get $free)
+      (global.set $free
+        (i32.and (i32.add (i32.add (global.get $free) (local.get 3)) (i32.const 16)) (i32.const -16))))
+    (func (export "handle") (type $handle) (local.get 4)))
+  (core instance $core (instantiate $main))
+  (;handler;))"#;

@@ -10,7 +10,7 @@ use crate::broker::Notice;
 use crate::event::{Event, Level, Observer, PluginEvent, Repeat, Run};
 use crate::outcome::Usage;
 use crate::settlement::Settlement;
-use crate::units::show_duration;
+use crate::units::{show_duration, show_size};
 
 /// The longest text from elsewhere in one log line, in characters.
 const LINE: usize = 2000;
@@ -209,11 +209,16 @@ fn tell_settled(run: &Run<'_>, settlement: &Settlement, usage: Option<Usage>) {
         plugin,
         attempt,
     } = run;
-    let Usage { cpu, wall, .. } = usage.unwrap_or_default();
+    let Usage {
+        cpu,
+        wall,
+        peak_memory,
+    } = usage.unwrap_or_default();
     // To three digits or so: `41.3ms`, `312.0µs`.
     let (cpu, wall) = (format!("{cpu:.1?}"), format!("{wall:.1?}"));
+    let memory = show_size(peak_memory);
     match settlement {
-        Settlement::Done { .. } => info!(task, plugin, attempt, wall, cpu, "done"),
+        Settlement::Done { .. } => info!(task, plugin, attempt, wall, cpu, memory, "done"),
         Settlement::Retry { after, reply, .. } => {
             let why = output::one_line(&String::from_utf8_lossy(&reply.body), LINE);
             warn!(
@@ -222,6 +227,7 @@ fn tell_settled(run: &Run<'_>, settlement: &Settlement, usage: Option<Usage>) {
                 attempt,
                 wall,
                 cpu,
+                memory,
                 after = show_duration(*after),
                 "retry: {why}"
             );
@@ -265,6 +271,7 @@ fn tell_settled(run: &Run<'_>, settlement: &Settlement, usage: Option<Usage>) {
                 attempt,
                 wall,
                 cpu,
+                memory,
                 reason = letter.reason,
                 "dead: {why}"
             );

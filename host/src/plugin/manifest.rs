@@ -1,6 +1,10 @@
 //! [`Manifest`]: what the operator grants a plugin and limits it to, from `thumb.toml` beside
 //! `thumb.wasm`. What cannot be meant is refused here, so that nobody checks again.
 
+mod env;
+mod files;
+mod http;
+pub(crate) mod limits;
 mod run;
 
 use std::num::NonZeroU32;
@@ -10,12 +14,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
+use self::http::AskedHttp;
+use self::limits::LimitsSection;
 use self::run::AskedRun;
 use crate::sandbox::Grants;
+use crate::sandbox::grants::{Directory, Value};
 use crate::sandbox::limits::Limits;
 use crate::settlement::{Backoff, MAX_DELAY, RetryPolicy};
 use crate::strict_toml::{self, TomlError};
-use crate::units::{self, show_duration, show_size};
+use crate::units::{self, show_duration};
 
 /// What one plugin may use, and what becomes of its failures.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,20 +53,12 @@ impl Manifest {
     /// Reads a manifest's text; `file` is for the errors alone.
     ///
     /// # Errors
-    /// For an unknown key, a value that cannot be meant, or a section that this version does not
-    /// grant; with its line.
+    /// For an unknown key or a value that cannot be meant, with its line. What is granted is not looked
+    /// for: [`Grants::check`] does that.
     pub fn parse(text: &str, file: &Path, ceiling: &Limits) -> Result<Self, TomlError> {
         let sections: Sections = strict_toml::parse(text, file)?;
-        let asked = &sections.limits;
-        let default = Limits::default();
-        let limits = Limits {
-            memory: asked.memory.unwrap_or(default.memory),
-            cpu: asked.cpu.unwrap_or(default.cpu),
-            timeout: asked.timeout.unwrap_or(default.timeout),
-            output: asked.output.unwrap_or(default.output),
-        };
         Ok(Manifest {
-            limits: limits.under(ceiling),
+            limits: sections.limits.over(Limits::default()).under(ceiling),
             retry: RetryPolicy {
                 max_attempts: sections
                     .retry
@@ -69,9 +68,12 @@ impl Manifest {
             },
             concurrency: sections.run.concurrency,
             sha256: sections.sha256,
-            lowered: asked.above(ceiling),
+            lowered: sections.limits.above(ceiling),
             grants: Arc::new(Grants {
                 command: sections.run.command(),
+                environment: sections.env,
+                directories: sections.files,
+                origins: sections.http.allow,
             }),
         })
     }
@@ -82,29 +84,14 @@ impl Manifest {
 struct Sections {
     #[serde(deserialize_with = "digest")]
     sha256: Option<String>,
-    limits: AskedLimits,
+    limits: LimitsSection,
     retry: AskedRetry,
     run: AskedRun,
-    #[serde(rename = "http", deserialize_with = "not_granted")]
-    _http: (),
-    #[serde(rename = "files", deserialize_with = "not_granted")]
-    _files: (),
-    #[serde(rename = "env", deserialize_with = "not_granted")]
-    _env: (),
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct AskedLimits {
-    #[serde(deserialize_with = "size_above_zero")]
-    memory: Option<u64>,
-    #[serde(deserialize_with = "duration_above_zero")]
-    cpu: Option<Duration>,
-    #[serde(deserialize_with = "duration_above_zero")]
-    timeout: Option<Duration>,
-    // Zero is meant: a plugin that is to say nothing.
-    #[serde(deserialize_with = "units::size")]
-    output: Option<u64>,
+    http: AskedHttp,
+    #[serde(deserialize_with = "files::directories")]
+    files: Vec<Directory>,
+    #[serde(deserialize_with = "env::variables")]
+    env: Vec<(String, Value)>,
 }
 
 #[derive(Default, Deserialize)]
@@ -173,43 +160,6 @@ impl TryFrom<AskedBackoff> for CheckedBackoff {
     }
 }
 
-impl AskedLimits {
-    fn above(&self, ceiling: &Limits) -> Vec<String> {
-        let lowered = |limit: &str, asked: String, ceiling: String| {
-            format!(
-                "limits.{limit} {asked} is over the operator's ceiling; runs are held to {ceiling}"
-            )
-        };
-        let size = |limit, asked: Option<u64>, most| {
-            asked
-                .filter(|asked| *asked > most)
-                .map(|asked| lowered(limit, show_size(asked), show_size(most)))
-        };
-        let time = |limit, asked: Option<Duration>, most| {
-            asked
-                .filter(|asked| *asked > most)
-                .map(|asked| lowered(limit, show_duration(asked), show_duration(most)))
-        };
-        [
-            size("memory", self.memory, ceiling.memory),
-            time("cpu", self.cpu, ceiling.cpu),
-            time("timeout", self.timeout, ceiling.timeout),
-            size("output", self.output, ceiling.output),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
-}
-
-/// A section that promises what nobody here would keep: better refused than ignored.
-fn not_granted<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
-    Err(D::Error::custom(
-        "this version grants plugins no access to networks, files or environment variables; \
-         remove the section",
-    ))
-}
-
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
     let number = i64::deserialize(deserializer)?;
     u32::try_from(number)
@@ -231,26 +181,12 @@ fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
     Ok(Some(text))
 }
 
-fn size_above_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    match units::size(deserializer)? {
-        Some(0) => Err(D::Error::custom("nothing runs with a limit of zero")),
-        size => Ok(size),
-    }
-}
-
-fn duration_above_zero<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Duration>, D::Error> {
-    match units::duration(deserializer)? {
-        Some(Duration::ZERO) => Err(D::Error::custom("nothing runs with a limit of zero")),
-        duration => Ok(duration),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::Origin;
     use crate::sandbox::command::{CommandSettings, ExitCodes};
+    use crate::sandbox::grants::Access;
 
     fn parse(text: &str) -> Result<Manifest, String> {
         Manifest::parse(text, Path::new("thumb.toml"), &Limits::CEILING)
@@ -272,6 +208,13 @@ mod tests {
             cpu = "20s"
             timeout = "10m"
             output = 4096
+            log_lines = 0
+            log_bytes = "1KiB"
+            handles = 10
+            random = 32
+            http_requests = 3
+            http_body = "2KiB"
+            http_timeout = "4s"
             [retry]
             max_attempts = 7
             backoff = { initial = "1s", factor = 3, max = "1m", jitter = 0 }
@@ -280,6 +223,14 @@ mod tests {
             args = ["-c", ""]
             content_type = "text/html"
             exit = { done = [1], retry = [111], reject = [0] }
+            [http]
+            allow = ["https://api.example.com", { origin = "http://db.internal", private = true }]
+            [files]
+            "/data" = { path = "/srv/thumbs" }
+            "/out" = { path = "/srv/out", access = "write" }
+            [env]
+            API_KEY = { file = "/run/secrets/api_key" }
+            REGION = "eu"
             "#,
         );
         assert_eq!(
@@ -290,6 +241,13 @@ mod tests {
                     cpu: Duration::from_secs(20),
                     timeout: Duration::from_secs(600),
                     output: 4096,
+                    log_lines: 0,
+                    log_bytes: 1 << 10,
+                    handles: 10,
+                    random: 32,
+                    http_requests: 3,
+                    http_body: 2 << 10,
+                    http_timeout: Duration::from_secs(4),
                 },
                 retry: RetryPolicy {
                     max_attempts: 7,
@@ -311,6 +269,29 @@ mod tests {
                             reject: [0].into(),
                         },
                     },
+                    environment: vec![
+                        (
+                            "API_KEY".into(),
+                            Value::Secret("/run/secrets/api_key".into()),
+                        ),
+                        ("REGION".into(), Value::Plain("eu".into())),
+                    ],
+                    directories: vec![
+                        Directory {
+                            guest: "/data".into(),
+                            host: "/srv/thumbs".into(),
+                            access: Access::Read,
+                        },
+                        Directory {
+                            guest: "/out".into(),
+                            host: "/srv/out".into(),
+                            access: Access::Write,
+                        },
+                    ],
+                    origins: vec![
+                        Origin::parse("https://api.example.com", false).unwrap(),
+                        Origin::parse("http://db.internal", true).unwrap(),
+                    ],
                 }),
                 sha256: Some("ab".repeat(32)),
                 lowered: Vec::new(),
@@ -324,7 +305,8 @@ mod tests {
             memory: 32 << 20,
             ..Limits::CEILING
         };
-        let text = "[limits]\nmemory = \"2GiB\"\ncpu = \"1s\"\ntimeout = \"48h\"";
+        let text =
+            "[limits]\nmemory = \"2GiB\"\ncpu = \"1s\"\ntimeout = \"48h\"\nhandles = 4000000";
         let manifest = Manifest::parse(text, Path::new("thumb.toml"), &ceiling).unwrap();
         assert_eq!(manifest.limits.memory, 32 << 20);
         assert_eq!(manifest.limits.cpu, Duration::from_secs(1));
@@ -333,6 +315,7 @@ mod tests {
             [
                 "limits.memory 2GiB is over the operator's ceiling; runs are held to 32MiB",
                 "limits.timeout 2days is over the operator's ceiling; runs are held to 1day",
+                "limits.handles 4000000 is over the operator's ceiling; runs are held to 100000",
             ]
         );
     }
@@ -419,6 +402,43 @@ mod tests {
                 ":2: run.content_type: that is no content type",
             ),
             (
+                "[http]\nallow = [\"https://example.com/v1\"]",
+                ":2: http.allow: \"https://example.com/v1\" names more than an origin",
+            ),
+            (
+                "[http]\nalow = []",
+                ":2: unknown key http.alow; did you mean http.allow?",
+            ),
+            (
+                "[http]\nallow = [1]",
+                ":2: http.allow: expected \"https://api.example.com\", or",
+            ),
+            (
+                "[files]\n\"data\" = { path = \"/srv\" }",
+                ":1: files: \"data\" is not where",
+            ),
+            (
+                "[files]\n\"/data/..\" = { path = \"/srv\" }",
+                ":1: files: \"/data/..\" is not where",
+            ),
+            (
+                "[files]\n\"/data\" = { path = \"srv\" }",
+                ":1: files: srv is not a path from the root",
+            ),
+            (
+                "[files]\n\"/data\" = { path = \"/srv\", acces = \"write\" }",
+                ":2: unknown key files./data.acces; did you mean files./data.access?",
+            ),
+            (
+                "[env]\nSCUTWORK_ID = \"1\"",
+                ":1: env: SCUTWORK_ID: names that begin",
+            ),
+            ("[env]\nKEY = 1", ":2: env.KEY: expected a text, or { file"),
+            (
+                "[env]\nKEY = { file = \"key\" }",
+                ":1: env: KEY: key is not a path from the root",
+            ),
+            (
                 "[limits]\nmemroy = 1",
                 ":2: unknown key limits.memroy; did you mean limits.memory?",
             ),
@@ -429,22 +449,6 @@ mod tests {
                 error.starts_with(&format!("thumb.toml{expected}")),
                 "{text:?} gave {error:?}"
             );
-        }
-    }
-
-    #[test]
-    fn what_this_version_does_not_grant_is_refused_in_plain_words() {
-        for section in [
-            "[http]\nallow = []",
-            "[files]\n\"/data\" = {}",
-            "[env]\nREGION = \"eu\"",
-        ] {
-            let error = parse(section).unwrap_err();
-            assert!(
-                error.contains("this version grants plugins no access"),
-                "{error}"
-            );
-            assert!(error.starts_with("thumb.toml:1: "), "{error}");
         }
     }
 

@@ -274,7 +274,16 @@ impl Order {
                 "it is not text in UTF-8".to_owned(),
             )
         })?;
-        Manifest::parse(text, path, ceiling).map_err(|error| refuse(error.place(), error.message))
+        let manifest = Manifest::parse(text, path, ceiling)
+            .map_err(|error| refuse(error.place(), error.message))?;
+        match manifest.grants.check() {
+            Ok(()) => Ok(manifest),
+            Err(reason) => Err(NotMade::Refused(Refusal {
+                file: path.display().to_string(),
+                reason,
+                fault: Fault::Passing,
+            })),
+        }
     }
 }
 

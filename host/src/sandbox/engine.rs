@@ -10,6 +10,7 @@ use wasmtime::{
 };
 
 use super::SandboxSettings;
+use super::limits::STACK;
 
 /// Core instances in one component; a toolchain makes up to about ten.
 pub(super) const MAX_INSTANCES: u32 = 16;
@@ -29,9 +30,7 @@ const MIN_RESERVATION: u64 = 64 << 20;
 const PAGE: u64 = 64 << 10;
 
 /// A fiber's stack, for the guest and the host calls that it makes.
-const ASYNC_STACK: usize = 256 << 10;
-/// The guest's part of it; a recursion that needs more traps.
-const WASM_STACK: usize = 128 << 10;
+const ASYNC_STACK: usize = STACK + (256 << 10);
 
 /// How many frames of a trap's backtrace are kept.
 const BACKTRACE_FRAMES: usize = 32;
@@ -100,7 +99,7 @@ fn config(memory: u64) -> Config {
     config
         .epoch_interruption(true)
         .async_stack_size(ASYNC_STACK)
-        .max_wasm_stack(WASM_STACK)
+        .max_wasm_stack(STACK)
         .memory_reservation(memory.max(MIN_RESERVATION))
         .memory_guard_size(GUARD)
         .memory_may_move(false)

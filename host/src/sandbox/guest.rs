@@ -1,25 +1,28 @@
-//! [`Guest`]: what the host keeps for one run, and what the run may reach: clocks, randomness and its
-//! own voice.
+//! [`Guest`]: what the host keeps for one run, and what the run may reach: clocks, randomness, its own
+//! voice, and what it is granted.
 
 use std::sync::Arc;
+
+use wasmtime::error::Context as _;
 
 use wasmtime::component::HasSelf;
 use wasmtime::{Engine, Store, component};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::breach::Breach;
 use super::command::CommandCall;
 use super::contract::Plugin;
 use super::contract::scutwork::task::task_types;
-use super::http::Outgoing;
+use super::grants::{Access, Grants};
+use super::http::{Network, Outgoing};
 use super::limits::Limits;
 use super::memory::Memory;
+use super::random::Randomness;
 use super::stdio::Pen;
 use super::voice::{Stream, Voice};
 
-/// Handles and host resources that a run may hold at once.
-const MAX_RESOURCES: usize = 10_000;
 /// Random bytes that a run may ask for in one call.
 const MAX_RANDOM: u64 = 1 << 20;
 /// What one call may copy from the guest beside the output's own bytes, in bytes.
@@ -34,21 +37,65 @@ pub(super) struct Guest {
     voice: Arc<Voice>,
 }
 
+/// What one run has around it.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) voice: &'a Arc<Voice>,
+    pub(super) limits: &'a Limits,
+    /// Where host calls say that a limit is passed.
+    pub(super) breach: &'a Breach,
+    pub(super) grants: &'a Arc<Grants>,
+    pub(super) network: &'a Arc<Network>,
+    /// The variables that are granted.
+    pub(super) variables: &'a [(String, String)],
+    /// How the task is handed over, if the guest is a command.
+    pub(super) command: Option<&'a CommandCall>,
+}
+
 impl Guest {
     /// A store for one run, with nothing in it yet.
+    ///
+    /// # Errors
+    /// When a directory that is granted cannot be opened.
     pub(super) fn store(
         engine: &Engine,
-        voice: &Arc<Voice>,
-        limits: &Limits,
-        command: Option<&CommandCall>,
-    ) -> Store<Guest> {
+        around: Surroundings<'_>,
+    ) -> wasmtime::Result<Store<Guest>> {
+        let Surroundings {
+            voice,
+            limits,
+            breach,
+            grants,
+            network,
+            variables,
+            command,
+        } = around;
+        let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
+        let [secure, insecure] = Randomness::pair(limits.random, breach);
         // No files, variables, arguments or addresses: those must be given.
         let mut wasi = WasiCtx::builder();
         wasi.stdout(Pen::new(voice, Stream::Stdout))
             .stderr(Pen::new(voice, Stream::Stderr))
+            .secure_random(secure)
+            .insecure_random(insecure)
             .max_random_size(MAX_RANDOM)
             .allow_tcp(false)
-            .allow_udp(false);
+            .allow_udp(false)
+            .envs(variables);
+        for directory in &grants.directories {
+            let access = match directory.access {
+                Access::Read => FsPerms::ReadOnly,
+                Access::Write => FsPerms::ReadWrite,
+            };
+            wasi.preopened_dir(&directory.host, &directory.guest, access)
+                .with_context(|| {
+                    format!(
+                        "the directory {}, which is granted as {}, cannot be opened",
+                        directory.host.display(),
+                        directory.guest
+                    )
+                })?;
+        }
         if let Some(call) = command {
             wasi.stdin(call.stdin.clone())
                 .stdout(call.stdout.clone())
@@ -56,11 +103,11 @@ impl Guest {
                 .envs(&call.environment);
         }
         let mut wasi = wasi.build_p1();
-        wasi.ctx().table.set_max_capacity(MAX_RESOURCES);
+        wasi.ctx().table.set_max_capacity(handles);
         let guest = Guest {
             wasi,
             http: WasiHttpCtx::new(),
-            outgoing: Outgoing::new(voice),
+            outgoing: Outgoing::new(voice, grants, network, limits, breach),
             memory: Memory::new(limits.memory),
             voice: Arc::clone(voice),
         };
@@ -71,8 +118,8 @@ impl Guest {
         let output = usize::try_from(limits.output).unwrap_or(usize::MAX);
         let more = command.map_or(0, |call| call.copied);
         store.set_hostcall_fuel(output.saturating_add(MAX_COPIED).saturating_add(more));
-        store.set_max_component_handles(MAX_RESOURCES);
-        store
+        store.set_max_component_handles(handles);
+        Ok(store)
     }
 
     pub(super) fn voice(&self) -> &Voice {

@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::breach::Breach;
 use super::ticker::Ticker;
+use crate::outcome::Limit;
 
 /// Polls a future, counts the time that the thread's processor spends in it, and stops polling it
-/// once that is more than the budget.
+/// once that is more than the budget, or once a host call says that another limit is passed.
 ///
 /// A guest comes back here at least once in every slice, so the budget is kept to within a slice and
 /// a host call. Time in which the thread waits for a processor does not count.
 pub(super) struct Metered<'a, F> {
     run: F,
     ticker: &'a Ticker,
+    breach: &'a Breach,
     budget: Duration,
     spent: Duration,
 }
@@ -25,16 +28,17 @@ pub(super) struct Metered<'a, F> {
 pub(super) enum Ended<T> {
     /// By itself.
     Returned(T),
-    /// It is not over, and may have no more time.
-    OverBudget,
+    /// It has passed this limit, and may have no more time.
+    Limited(Limit),
 }
 
 impl<'a, F: Future + Unpin> Metered<'a, F> {
     /// A run that may use the budget, and has used none of it.
-    pub(super) fn new(run: F, ticker: &'a Ticker, budget: Duration) -> Self {
+    pub(super) fn new(run: F, ticker: &'a Ticker, budget: Duration, breach: &'a Breach) -> Self {
         Metered {
             run,
             ticker,
+            breach,
             budget,
             spent: Duration::ZERO,
         }
@@ -55,9 +59,14 @@ impl<F: Future + Unpin> Future for Metered<'_, F> {
         let polled = Pin::new(&mut self.run).poll(context);
         self.spent += thread_time().saturating_sub(began);
         drop(executing);
+        // Also where it returned in the slice in which it passed the limit: whether a run ends so must
+        // not depend on the moment.
+        if let Some(limit) = self.breach.limit() {
+            return Poll::Ready(Ended::Limited(limit));
+        }
         match polled {
             Poll::Ready(returned) => Poll::Ready(Ended::Returned(returned)),
-            Poll::Pending if self.spent > self.budget => Poll::Ready(Ended::OverBudget),
+            Poll::Pending if self.spent > self.budget => Poll::Ready(Ended::Limited(Limit::Cpu)),
             Poll::Pending => Poll::Pending,
         }
     }

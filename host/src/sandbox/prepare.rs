@@ -11,7 +11,9 @@ use wasmtime::{InstancePre, Module};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::contract::{HANDLER, PluginPre, VERSION};
+use super::diagnosis;
 use super::guest::{Guest, Linkers};
+use super::voice::cut;
 
 /// The interface that a command exports, without its version.
 const RUN: &str = "wasi:cli/run";
@@ -19,6 +21,10 @@ const RUN: &str = "wasi:cli/run";
 pub(super) const START: &str = "_start";
 /// Where a command's core module imports from.
 const PREVIEW_1: &str = "wasi_snapshot_preview1";
+/// What an error repeats of a name from the file, in bytes.
+const MAX_NAME: usize = 100;
+/// What an error repeats of the compiler's words, which hold such names, in bytes.
+const MAX_DETAIL: usize = 400;
 
 /// A plugin that is ready to run as often as one likes. Cheap to clone.
 #[derive(Clone)]
@@ -85,9 +91,12 @@ pub enum PrepareError {
     },
     /// A module without the component around it, and no command either.
     #[error(
-        "this is a core module that is no command: it exports no function `{START}` without parameters; build a plugin for the target wasm32-wasip2, and a command with a `main` for wasm32-wasip1"
+        "this is a core module that is no command: it exports no function `{START}` without parameters{hint}; build a plugin for the target wasm32-wasip2, and a command with a `main` for wasm32-wasip1"
     )]
-    CoreModule,
+    CoreModule {
+        /// What it seems to be.
+        hint: String,
+    },
     /// A module that needs a host of another kind.
     #[error(
         "the core module imports `{name}` from `{from}`{hint}; a command may import from `{PREVIEW_1}` alone, and a plugin is a component, built for the target wasm32-wasip2"
@@ -122,11 +131,13 @@ pub enum PrepareError {
     },
     /// Something that this host has not.
     #[error(
-        "the plugin imports `{import}`, which this host does not provide; it provides scutwork:task@{VERSION}, WASI 0.2 and wasi:http 0.2 ({detail})"
+        "the plugin imports `{import}`, which this host does not provide{hint}; it provides scutwork:task@{VERSION}, WASI 0.2 and wasi:http 0.2 ({detail})"
     )]
     UnknownImport {
         /// What it wants.
         import: String,
+        /// What it seems to be made for, or to mean.
+        hint: String,
         /// What exactly does not match.
         detail: String,
     },
@@ -170,9 +181,9 @@ fn link_module(linkers: &Linkers, module: &Module) -> Result<Runnable, PrepareEr
     // Told first: what was made for another host has mostly no `_start` either.
     if let Some(import) = module.imports().find(|import| import.module() != PREVIEW_1) {
         return Err(PrepareError::ForeignModule {
-            from: import.module().to_owned(),
-            name: import.name().to_owned(),
-            hint: foreign_hint(import.module()).into(),
+            from: cut(import.module(), MAX_NAME).to_owned(),
+            name: cut(import.name(), MAX_NAME).to_owned(),
+            hint: diagnosis::module_import(import.module(), import.name(), &exports(module)).into(),
         });
     }
     let is_start = |kind: wasmtime::ExternType| {
@@ -180,7 +191,9 @@ fn link_module(linkers: &Linkers, module: &Module) -> Result<Runnable, PrepareEr
             .is_some_and(|kind| kind.params().len() == 0 && kind.results().len() == 0)
     };
     if !module.get_export(START).is_some_and(is_start) {
-        return Err(PrepareError::CoreModule);
+        return Err(PrepareError::CoreModule {
+            hint: diagnosis::module_without_start(&exports(module)).to_owned(),
+        });
     }
     linkers
         .module
@@ -189,19 +202,8 @@ fn link_module(linkers: &Linkers, module: &Module) -> Result<Runnable, PrepareEr
         .map_err(|error| not_linked(&error))
 }
 
-/// Who else has modules run, by where they import from.
-fn foreign_hint(module: &str) -> &'static str {
-    if module.starts_with("__wbindgen") || module == "wbg" {
-        ", as wasm-bindgen makes them for web pages"
-    } else if module == "gojs" || module == "go" {
-        ", as Go makes them for web pages; build with GOOS=wasip1"
-    } else if module == "wasi_unstable" {
-        ", an early WASI"
-    } else if module == "env" {
-        ", as Emscripten does, or a linker that was told to leave names undefined"
-    } else {
-        ""
-    }
+fn exports(module: &Module) -> Vec<&str> {
+    module.exports().map(|export| export.name()).collect()
 }
 
 /// What a file is, by its first bytes.
@@ -249,7 +251,7 @@ fn hint(bytes: &[u8]) -> &'static str {
 
 /// The compiler has no types for what went wrong, so its words are looked at.
 pub(super) fn not_compiled(error: &wasmtime::Error) -> PrepareError {
-    let detail = format!("{error:#}");
+    let detail = cut(&format!("{error:#}"), MAX_DETAIL).to_owned();
     if detail.contains("unexpected end") || detail.contains("out of bounds (bound") {
         PrepareError::CutShort {
             detail: error.root_cause().to_string(),
@@ -296,9 +298,14 @@ fn not_linked(error: &wasmtime::Error) -> PrepareError {
     let message = error.to_string();
     // "component imports instance `a:b/c`, but a matching implementation was not found in the linker",
     // and of a module "unknown import: `a::b` has not been defined"
-    let import = message.split('`').nth(1).unwrap_or(&message).to_owned();
+    let import = message.split('`').nth(1).unwrap_or(&message);
+    let hint = match import.split_once("::") {
+        Some((from, name)) => diagnosis::module_import(from, name, &[]),
+        None => diagnosis::component_import(import),
+    };
     PrepareError::UnknownImport {
-        import,
-        detail: error.root_cause().to_string(),
+        import: cut(import, MAX_NAME).to_owned(),
+        hint,
+        detail: cut(&error.root_cause().to_string(), MAX_DETAIL).to_owned(),
     }
 }

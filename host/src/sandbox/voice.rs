@@ -1,15 +1,15 @@
 //! [`Voice`]: what a guest says while it runs, bounded, and passed on to those who watch.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::borrow::Cow;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::cancel::Cancel;
+use super::limits::{Limits, raise};
+use super::secret::Secrets;
 use crate::event::{Event, Level, Observers, Run};
 use crate::task::Task;
+use crate::units::show_size;
 
-/// Lines that one run may write.
-const MAX_LINES: u32 = 1_000;
-/// Bytes that all lines of one run may have, names and values of fields included.
-const MAX_BYTES: usize = 256 << 10;
 /// Bytes that one line may have; the rest of it is cut.
 const MAX_LINE: usize = 4 << 10;
 /// Progress reports that one run may make.
@@ -24,12 +24,35 @@ pub(super) enum Stream {
     Stderr,
 }
 
+/// What one run may say in all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    lines: u32,
+    lines_are_highest: bool,
+    bytes: u64,
+    bytes_are_highest: bool,
+}
+
+impl Bounds {
+    /// The bounds in a run's limits, which are under the ceiling.
+    pub(super) fn of(limits: &Limits, ceiling: &Limits) -> Bounds {
+        Bounds {
+            lines: limits.log_lines,
+            lines_are_highest: limits.log_lines >= ceiling.log_lines,
+            bytes: limits.log_bytes,
+            bytes_are_highest: limits.log_bytes >= ceiling.log_bytes,
+        }
+    }
+}
+
 /// The mouth of one run: lines, progress and streams go through it to the observers, and what is over
 /// the bounds is dropped and announced once.
 pub(super) struct Voice {
     task: Task,
     observers: Observers,
     cancel: Cancel,
+    bounds: Bounds,
+    secrets: OnceLock<Secrets>,
     said: Mutex<Said>,
 }
 
@@ -37,7 +60,7 @@ pub(super) struct Voice {
 #[derive(Default)]
 struct Said {
     lines: u32,
-    bytes: usize,
+    bytes: u64,
     progress: u32,
     cut: bool,
     stdout: Partial,
@@ -56,18 +79,37 @@ struct Partial {
 /// What becomes of a line.
 enum Verdict {
     Tell,
-    AnnounceCut,
+    /// It is the first of those that are dropped.
+    AnnounceCut {
+        too_many_lines: bool,
+    },
     Drop,
 }
 
 impl Voice {
     /// Nothing said yet.
-    pub(super) fn new(task: Task, observers: Observers, cancel: Cancel) -> Voice {
+    pub(super) fn new(task: Task, observers: Observers, cancel: Cancel, bounds: Bounds) -> Voice {
         Voice {
             task,
             observers,
             cancel,
+            bounds,
+            secrets: OnceLock::new(),
             said: Mutex::default(),
+        }
+    }
+
+    /// Keeps what the guest says free of these. They are set once, before it says anything.
+    pub(super) fn keep(&self, secrets: Secrets) {
+        // A second time there is nothing that the first did not know.
+        let _ = self.secrets.set(secrets);
+    }
+
+    /// A text of the guest's without what nobody may read.
+    fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.secrets.get() {
+            Some(secrets) => secrets.hide(text),
+            None => Cow::Borrowed(text),
         }
     }
 
@@ -83,6 +125,7 @@ impl Voice {
 
     /// Passes on a line, cut where it is too long.
     pub(super) fn line(&self, level: Level, message: &str, fields: &[(String, String)]) {
+        let message: &str = &self.clean(message);
         let mut size = message.len();
         let mut kept = 0;
         for (name, value) in fields {
@@ -114,7 +157,7 @@ impl Voice {
             run: self.run(),
             done,
             total,
-            message: cut(message, MAX_LINE),
+            message: cut(&self.clean(message), MAX_LINE),
         });
     }
 
@@ -152,8 +195,11 @@ impl Voice {
             self.stream_line(stream, &rest);
         }
         let tail = std::mem::take(&mut self.said().stderr_tail);
-        let start = tail.len().saturating_sub(STDERR_TAIL);
-        String::from_utf8_lossy(&tail[start..]).trim().to_owned()
+        // Hidden before it is cut: what is left of a secret at the edge would not be found.
+        let tail = String::from_utf8_lossy(&tail);
+        let tail = self.clean(&tail);
+        let start = tail.ceil_char_boundary(tail.len().saturating_sub(STDERR_TAIL));
+        tail[start..].trim().to_owned()
     }
 
     fn stream_line(&self, stream: Stream, line: &str) {
@@ -162,27 +208,56 @@ impl Voice {
             Stream::Stdout => Level::Info,
             Stream::Stderr => Level::Warn,
         };
-        self.tell_line(level, line, &[], line.len());
+        self.tell_line(level, &self.clean(line), &[], line.len());
     }
 
     fn tell_line(&self, level: Level, message: &str, fields: &[(String, String)], size: usize) {
         // The lock is not held while observers look.
-        let verdict = self.said().admit(size);
+        let verdict = self.said().admit(size as u64, &self.bounds);
         match verdict {
             Verdict::Tell => self.observers.tell(&Event::Line {
                 run: self.run(),
                 level,
                 message,
-                fields,
+                fields: &self.clean_fields(fields),
             }),
-            Verdict::AnnounceCut => self.observers.tell(&Event::Line {
+            Verdict::AnnounceCut { too_many_lines } => self.observers.tell(&Event::Line {
                 run: self.run(),
                 level: Level::Warn,
-                message: "this run has written all the lines that one run may; the rest is dropped",
+                message: &self.cut_off(too_many_lines),
                 fields: &[],
             }),
             Verdict::Drop => {}
         }
+    }
+
+    fn clean_fields<'a>(&self, fields: &'a [(String, String)]) -> Cow<'a, [(String, String)]> {
+        if fields.is_empty() || self.secrets.get().is_none() {
+            return Cow::Borrowed(fields);
+        }
+        let clean = |(name, value): &(String, String)| {
+            (
+                self.clean(name).into_owned(),
+                self.clean(value).into_owned(),
+            )
+        };
+        Cow::Owned(fields.iter().map(clean).collect())
+    }
+
+    fn cut_off(&self, too_many_lines: bool) -> String {
+        let bounds = &self.bounds;
+        let (limit, setting, is_highest) = if too_many_lines {
+            let lines = format!("{} lines", bounds.lines);
+            (lines, "log_lines", bounds.lines_are_highest)
+        } else {
+            (
+                show_size(bounds.bytes),
+                "log_bytes",
+                bounds.bytes_are_highest,
+            )
+        };
+        let remedy = raise(setting, is_highest, self.task.plugin.as_str());
+        format!("log limit {limit} reached, the rest is dropped; {remedy}")
     }
 
     fn run(&self) -> Run<'_> {
@@ -207,18 +282,18 @@ impl Said {
         }
     }
 
-    fn admit(&mut self, size: usize) -> Verdict {
-        if !self.cut && self.lines < MAX_LINES && self.bytes + size <= MAX_BYTES {
-            self.lines += 1;
-            self.bytes += size;
-            return Verdict::Tell;
-        }
+    fn admit(&mut self, size: u64, bounds: &Bounds) -> Verdict {
         if self.cut {
-            Verdict::Drop
-        } else {
-            self.cut = true;
-            Verdict::AnnounceCut
+            return Verdict::Drop;
         }
+        let too_many_lines = self.lines == bounds.lines;
+        if too_many_lines || self.bytes.saturating_add(size) > bounds.bytes {
+            self.cut = true;
+            return Verdict::AnnounceCut { too_many_lines };
+        }
+        self.lines += 1;
+        self.bytes += size;
+        Verdict::Tell
     }
 
     fn keep_tail(&mut self, bytes: &[u8]) {
@@ -285,7 +360,8 @@ mod tests {
             attempt: 1,
         };
         let observers = Observers::new(vec![Box::new(heard.clone())]);
-        (Voice::new(task, observers, Cancel::new()), heard)
+        let bounds = Bounds::of(&Limits::default(), &Limits::CEILING);
+        (Voice::new(task, observers, Cancel::new(), bounds), heard)
     }
 
     #[test]
@@ -302,13 +378,17 @@ mod tests {
     #[test]
     fn what_is_too_much_is_dropped_and_said_so_once() {
         let (voice, heard) = voice();
-        for _ in 0..10 * MAX_LINES {
+        let most = Limits::default().log_lines as usize;
+        for _ in 0..10 * most {
             voice.write(Stream::Stdout, b"again\n");
             voice.line(Level::Info, "and again", &[]);
         }
         let heard = heard.0.lock().unwrap();
-        assert_eq!(heard.len(), MAX_LINES as usize + 1);
-        assert!(heard[MAX_LINES as usize].contains("dropped"), "{heard:?}");
+        assert_eq!(heard.len(), most + 1);
+        assert_eq!(
+            heard[most],
+            "log limit 1000 lines reached, the rest is dropped; raise limits.log_lines in talker.toml"
+        );
     }
 
     #[test]

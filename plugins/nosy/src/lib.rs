@@ -1,7 +1,9 @@
 //! Tries to reach what nobody granted it, and tells what came of it: for trying out the sandbox.
 //!
-//! The payload does not matter. The output is a line of text for each try, such as
-//! `files: denied`. Clocks and randomness are there for every plugin.
+//! Without a payload it tries one thing of each kind, and the output is a line of text for each, such
+//! as `files: denied`. Clocks and randomness are there for every plugin. Otherwise each line of the
+//! payload is a try of the caller's own, such as `read /etc/passwd` or `get http://localhost/`, and the
+//! output is what came of each.
 
 use std::collections::hash_map::RandomState;
 use std::fmt::Display;
@@ -11,8 +13,11 @@ use std::time::SystemTime;
 use std::{env, fs};
 
 use exports::scutwork::task::handler::{Failure, Guest, Output, Task};
+use scutwork::task::log;
+use scutwork::task::task_types::RejectReason;
 use wasi::http::outgoing_handler;
-use wasi::http::types::{ErrorCode, Fields, IncomingResponse, OutgoingRequest};
+use wasi::http::types::{ErrorCode, Fields, IncomingResponse, OutgoingRequest, Scheme};
+use wasi::io::streams::StreamError;
 
 wit_bindgen::generate!({
     world: "scutwork:nosy/nosy",
@@ -25,7 +30,10 @@ struct Nosy;
 export!(Nosy);
 
 impl Guest for Nosy {
-    fn handle(_: Task) -> Result<Output, Failure> {
+    fn handle(task: Task) -> Result<Output, Failure> {
+        if !task.payload.is_empty() {
+            return follow(&String::from_utf8_lossy(&task.payload));
+        }
         let tries = [
             ("environment", said(env::vars().count())),
             ("arguments", said(env::args().count())),
@@ -34,7 +42,7 @@ impl Guest for Nosy {
             ("tcp", denied(TcpStream::connect("127.0.0.1:22"))),
             ("udp", denied(UdpSocket::bind("127.0.0.1:0"))),
             ("names", denied("localhost:80".to_socket_addrs())),
-            ("http", denied(request("localhost"))),
+            ("http", denied(request("https", "localhost", "/"))),
             ("clock", said(SystemTime::now() > SystemTime::UNIX_EPOCH)),
             ("randomness", said(random())),
         ];
@@ -49,12 +57,97 @@ impl Guest for Nosy {
     }
 }
 
+/// Tries what each line says.
+fn follow(payload: &str) -> Result<Output, Failure> {
+    let mut told = String::new();
+    for line in payload.lines() {
+        let (verb, what) = line.split_once(' ').unwrap_or((line, ""));
+        let (first, second) = what.split_once(' ').unwrap_or((what, ""));
+        let came = match verb {
+            "read" => fs::read_to_string(what).map_err(said),
+            "write" => fs::write(first, second)
+                .map(|()| said("written"))
+                .map_err(said),
+            "rename" => fs::rename(first, second)
+                .map(|()| said("renamed"))
+                .map_err(said),
+            "remove" => fs::remove_file(what)
+                .map(|()| said("removed"))
+                .map_err(said),
+            "list" => list(what),
+            "env" => env::var(what).map_err(said),
+            "get" => get(what),
+            "say" => {
+                eprintln!("{}", env::var(what).unwrap_or_default());
+                log::write(log::Level::Info, &env::var(what).unwrap_or_default(), &[]);
+                Ok(said("said"))
+            }
+            "panic" => panic!("{}", env::var(what).unwrap_or_default()),
+            "reject" => {
+                return Err(Failure::Reject(RejectReason {
+                    code: said("asked"),
+                    message: env::var(what).unwrap_or_default(),
+                }));
+            }
+            _ => Err(said("no such verb")),
+        };
+        told += &match came {
+            Ok(came) => format!("{came}\n"),
+            Err(error) => format!("denied: {error}\n"),
+        };
+    }
+    Ok(Output {
+        content_type: Some(said("text/plain")),
+        body: told.into(),
+    })
+}
+
+fn list(directory: &str) -> Result<String, String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(said)? {
+        names.push(
+            entry
+                .map_err(said)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
+    }
+    names.sort();
+    Ok(names.join(" "))
+}
+
+/// A response's status and body in one line.
+fn get(url: &str) -> Result<String, String> {
+    let (scheme, rest) = url.split_once("://").ok_or("no URL")?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let response =
+        request(scheme, authority, &format!("/{path}")).map_err(|error| format!("{error:?}"))?;
+    let status = response.status();
+    let body = response.consume().map_err(|()| said("no body"))?;
+    let stream = body.stream().map_err(|()| said("no stream"))?;
+    let mut content = Vec::new();
+    loop {
+        match stream.blocking_read(64 << 10) {
+            Ok(bytes) => content.extend(bytes),
+            Err(StreamError::Closed) => break,
+            Err(StreamError::LastOperationFailed(error)) => return Err(error.to_debug_string()),
+        }
+    }
+    Ok(format!("{status} {}", String::from_utf8_lossy(&content)))
+}
+
 /// Sends a request, and waits for what comes of it.
-fn request(authority: &str) -> Result<IncomingResponse, ErrorCode> {
+fn request(scheme: &str, authority: &str, path: &str) -> Result<IncomingResponse, ErrorCode> {
     let request = OutgoingRequest::new(Fields::new());
+    let scheme = match scheme {
+        "http" => Scheme::Http,
+        _ => Scheme::Https,
+    };
     request
         .set_authority(Some(authority))
-        .and_then(|()| request.set_path_with_query(Some("/")))
+        .and_then(|()| request.set_scheme(Some(&scheme)))
+        .and_then(|()| request.set_path_with_query(Some(path)))
         .map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
     let coming = outgoing_handler::handle(request, None)?;
     coming.subscribe().block();

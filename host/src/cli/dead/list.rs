@@ -12,6 +12,7 @@ use super::choice::FilterArgs;
 use super::letter::{self, UNKNOWN};
 use super::{PAGE, one_of};
 use crate::broker::{Buried, DeadLetters};
+use crate::outcome::USED;
 
 /// How many groups are told apart, so that errors that never repeat do not fill the memory.
 const MOST_GROUPS: usize = 1000;
@@ -119,11 +120,16 @@ impl Kind {
             reason: letter::reason(one).to_owned(),
             error: match code {
                 Some(_) => None,
-                None => Some(one_line(letter::error(one), ERROR_SHOWN)),
+                None => Some(one_line(cause(letter::error(one)), ERROR_SHOWN)),
             },
             code,
         }
     }
+}
+
+/// An error's text without what differs from run to run.
+fn cause(error: &str) -> &str {
+    error.split_once(USED).map_or(error, |(cause, _)| cause)
 }
 
 impl Group {

@@ -1,0 +1,10 @@
+;; Makes forty instances of its module.
+;; expect: refused
+;; says: more than
+(component
+  (core module $main (;core;) (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+    (func (export "handle") (type $handle) (i32.const 256)))
+  (;repeat 40;)(core instance (instantiate $main)) (;end;)
+  (core instance $core (instantiate $main))
+  (;handler;))

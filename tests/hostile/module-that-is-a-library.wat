@@ -1,0 +1,4 @@
+;; Is a reactor, with nothing to start.
+;; expect: refused
+;; says: reactor
+(module (func (export "_initialize")))

@@ -1,0 +1,13 @@
+;; Makes a file in a folder that it may only read.
+;; expect: done
+;; manifest: [files]
+;; manifest: "/data" = { path = "{folder}", access = "read" }
+(module
+  (import "wasi_snapshot_preview1" "path_open" (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 0) "made")
+  (func (export "_start")
+    ;; Opened: it has escaped.
+    (if (i32.eqz (call $path_open (i32.const 3) (i32.const 1) (i32.const 0) (i32.const 4)
+          (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 512)))
+      (then unreachable))))
