@@ -75,3 +75,44 @@ async fn a_worker_warns_of_plugins_that_may_outlast_the_consumer_timeout_when_th
     assert!(warning.contains("`echo` may run for 1h"), "{warning}");
     assert!(warning.contains("raise consumer_timeout"), "{warning}");
 }
+
+/// Has a worker run a task that lasts as long as three consumer timeouts, and then sees that it ran once.
+async fn run_once(node: Node) {
+    make_impatient(&node);
+    let place = Place::new();
+    let (url, queue) = (node.url(), queue("once"));
+    let worker = place.worker(&url, queue.as_str(), &[]);
+    let submit = [
+        "submit",
+        "dots",
+        "Hello......",
+        "--wait",
+        "--broker",
+        &url,
+        "--queue",
+        queue.as_str(),
+    ];
+    place.run(&submit).exits(0);
+    worker.terminate();
+    let (code, said) = worker.wait();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("consumer timeout of 2s"), "{said}");
+    assert_eq!(said.matches("started").count(), 1, "{said}");
+    let broker = connect_and_hear(&url, &Notices::default()).await;
+    let depth = broker.depth(&queue).await.unwrap().unwrap();
+    assert_eq!(
+        (depth.ready, depth.delayed, depth.dead),
+        (0, 0, 0),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_outlasts_the_consumer_timeout_runs_once_and_is_done() {
+    run_once(Node::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_outlasts_the_consumer_timeout_of_version_4_runs_once_too() {
+    run_once(Node::start_4().await).await;
+}
