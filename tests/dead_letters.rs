@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use scutwork::broker::rabbitmq::{RabbitMq, RabbitMqOptions};
 use scutwork::broker::sqlite::{Sqlite, SqliteOptions};
@@ -281,28 +281,34 @@ fn a_retry_that_is_killed_half_way_loses_nothing(place: Place, broker: &str, que
     }
 }
 
-/// `SCUTWORK_KILLS` gives the number of kills.
+/// `SCUTWORK_RETRIES` gives how many are killed.
 fn a_retry_that_is_killed_at_any_moment_loses_nothing(place: Place, broker: &str, queue: &str) {
     let morgue = Morgue::new(place, broker, queue);
     const COUNT: u32 = 300;
-    let kills = std::env::var("SCUTWORK_KILLS").map_or(12, |text| text.parse().unwrap());
+    let kills = std::env::var("SCUTWORK_RETRIES").map_or(12, |text| text.parse().unwrap());
     let all: BTreeSet<String> = (0..COUNT).map(|number| number.to_string()).collect();
     morgue.bury(COUNT, 100);
     let retry = morgue.arguments(&["dead", "retry", "--all", "--rate", "2000/s"]);
-    let (mut longest, mut half_way) = (Duration::from_millis(300), 0);
+    // One that nobody kills tells how long there is to kill one.
+    let began = Instant::now();
+    morgue.place.run(&retry).exits(0);
+    let whole = began.elapsed();
+    let die_again = || {
+        morgue.kill(&[&["marker", "--id", "marker"]]);
+        morgue.run(&["dead", "discard", "marker"]).exits(0);
+    };
+    die_again();
+    let mut half_way = 0;
     for _ in 0..kills {
         let (_, before) = morgue.counts();
-        let began = Instant::now();
         let mut retrying = morgue.place.start_and_hear(&retry);
         // A moment that no event tells of: every one is to be possible.
-        std::thread::sleep(longest.mul_f64(fastrand::f64()));
+        std::thread::sleep(whole.mul_f64(fastrand::f64()));
         retrying.kill();
         let (_, dead) = morgue.await_counts(|ready, dead| ready + dead >= COUNT.into());
         half_way += u32::from((1..before).contains(&dead));
         if dead == 0 {
-            longest = longest.min(began.elapsed());
-            morgue.kill(&[&["marker", "--id", "marker"]]);
-            morgue.run(&["dead", "discard", "marker"]).exits(0);
+            die_again();
         }
     }
     println!("{half_way} of {kills} retries were killed half way");

@@ -166,7 +166,8 @@ fn a_flooded_queue_leaves_slots_for_the_other_queues_of_its_worker(
         &["submit", "dots", ".", "--count", &flood],
     )
     .exits(0);
-    let _worker = place.worker(broker, queue, &["--queue", &calm]);
+    let mut worker = place.worker(broker, queue, &["--queue", &calm]);
+    worker.wait_for("taking tasks");
     on(
         &place,
         broker,

@@ -297,8 +297,11 @@ impl Backoff {
 }
 
 fn park_or_die(failure: &Failure, parking: Parking, facts: &Facts<'_>) -> Settlement {
-    let since = facts.record.parked_since.unwrap_or(facts.now);
-    // A clock that was set back gives an error here, and the task waits on.
+    // One that is yet to come is of a clock that was set back, or made up: the wait begins now.
+    let since = facts
+        .record
+        .parked_since
+        .map_or(facts.now, |since| since.min(facts.now));
     let waited = facts.now.duration_since(since).unwrap_or_default();
     if waited >= parking.ttl {
         return die(failure, facts);
@@ -549,6 +552,21 @@ mod tests {
         assert!(
             matches!(over, Settlement::Dead { letter, .. } if letter.reason == "unknown-plugin")
         );
+    }
+
+    #[test]
+    fn a_task_parked_since_the_future_waits_from_now_on() {
+        let outcome = Outcome::Failed(Failure::UnknownPlugin {
+            message: "m".into(),
+        });
+        let record = Record {
+            parked_since: Some(NOW + Duration::from_secs(1 << 31)),
+            ..attempt(1)
+        };
+        let Settlement::Park { record, .. } = settle(outcome, record, NOW) else {
+            panic!("not parked");
+        };
+        assert_eq!(record.parked_since, Some(NOW));
     }
 
     #[test]

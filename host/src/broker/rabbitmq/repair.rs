@@ -6,6 +6,7 @@
 //! would deliver such a message again and again. What is wrong is replaced in place, and such that it
 //! can be told afterwards: by [`SUBSTITUTE`] in a text, or by the header [`SHED`].
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// ASCII's own sign for a character that could not be carried; one for each byte that is not UTF-8.
@@ -215,7 +216,7 @@ fn shed(frame: &mut [u8], headers: Range<usize>, most: usize) -> usize {
     let mut excess = (frame.len() + note_length).saturating_sub(most);
     let mut by_size = entries.clone();
     by_size.sort_by_key(|entry| std::cmp::Reverse(entry.len()));
-    let mut dropped = std::collections::HashSet::new();
+    let mut dropped = BTreeSet::new();
     for entry in by_size {
         if excess == 0 {
             break;

@@ -1,3 +1,5 @@
+//! Bytes that come in pieces of any size.
+
 use std::collections::VecDeque;
 
 use futures_util::task::noop_waker_ref;

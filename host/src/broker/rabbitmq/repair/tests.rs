@@ -1,3 +1,5 @@
+//! Frames before their repair and after it, as the client library reads them.
+
 use std::time::Instant;
 
 use lapin::BasicProperties;
