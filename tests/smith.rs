@@ -1,7 +1,7 @@
 //! Random WebAssembly, thousands of files of it: whatever it is, the host neither fails nor hangs, and
 //! the limits hold.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +113,7 @@ enum Ended {
 }
 
 /// Drops one file in and gives it one task; an error is what must not be.
-async fn run(sandbox: &Arc<Sandbox>, file: &PathBuf) -> Result<Ended, String> {
+async fn run(sandbox: &Arc<Sandbox>, file: &Path) -> Result<Ended, String> {
     // Compiled in this process: a compiler that panics or hangs is to be seen here.
     let rules = PluginRules {
         ceiling: SMALL,

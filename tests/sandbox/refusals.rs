@@ -23,8 +23,8 @@ async fn nothing_is_reached_that_nobody_granted() {
         random.push(number.to_owned());
     }
     assert_ne!(random[0], random[1]);
-    let refused = "Warn request to https://localhost/ refused: \
-                   plugin `nosy` is granted no outgoing requests []";
+    let refused = "Warn request to https://localhost refused: it is not granted; to grant it, \
+                   write in nosy.toml: [http] allow = [\"https://localhost\"] []";
     assert_eq!(notes.taken(), [refused, refused]);
 }
 
