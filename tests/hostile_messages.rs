@@ -140,7 +140,7 @@ fn every_hostile_message_ends(url: &str) {
         taken.len()
     );
     let letters = target.letters();
-    assert_eq!(u32::try_from(letters.len()).unwrap(), target.ends["dead"]);
+    assert_each_is_there(&letters, &target);
     for letter in &letters {
         assert!(!letter["error"].as_str().unwrap().is_empty(), "{letter}");
     }
@@ -155,6 +155,12 @@ fn every_hostile_message_ends(url: &str) {
         assert!(why.contains(error), "{}: {why}", one.name);
     }
     assert_serves(&mut target);
+}
+
+/// At least once: a broker that says no to a letter may have it all the same, and then has two.
+fn assert_each_is_there(letters: &[Value], target: &Target) {
+    let (there, due) = (letters.len(), target.ends["dead"]);
+    assert!(there >= usize::try_from(due).unwrap(), "{there} of {due}");
 }
 
 /// The worker still does what it is for.
@@ -261,10 +267,7 @@ fn random_messages_end(url: &str) {
     let taken = publish(url, &target.queue, messages);
     target.await_ends(u32::try_from(taken.len()).unwrap());
     println!("fuzz: {:?} of {} taken", target.ends, taken.len());
-    assert_eq!(
-        u32::try_from(target.letters().len()).unwrap(),
-        target.ends["dead"]
-    );
+    assert_each_is_there(&target.letters(), &target);
     assert_serves(&mut target);
 }
 
@@ -322,7 +325,7 @@ async fn every_hostile_message_ends_on_sqlite() {
         target.await_ends(count);
         assert_serves(&mut target);
         let letters = target.letters();
-        assert_eq!(u32::try_from(letters.len()).unwrap(), target.ends["dead"]);
+        assert_each_is_there(&letters, &target);
         println!("hostile messages on SQLite: {:?}", target.ends);
     });
 }
