@@ -16,6 +16,9 @@ const SUB: u8 = SUBSTITUTE as u8;
 /// The header of a message that had more headers than a copy of it could carry.
 pub(super) const SHED: &str = "scutwork-shed-headers";
 
+/// How the names of the host's own headers begin.
+const OURS: &[u8] = b"scutwork-";
+
 /// What a frame has before its payload (type, channel, size) and with the octet after it.
 pub(super) const HEAD: usize = 7;
 const AROUND: usize = HEAD + 1;
@@ -200,7 +203,8 @@ fn flatten(entries: &mut [u8]) -> Result<(), Broken> {
 }
 
 /// Drops the largest of a frame's headers until it is within `most`, notes that, and gives its new
-/// length. `headers` is where their entries lie, and those are in order.
+/// length. What the host wrote goes last: a dead letter without its cause would be of no use. `headers`
+/// is where their entries lie, and those are in order.
 fn shed(frame: &mut [u8], headers: Range<usize>, most: usize) -> usize {
     let mut cursor = Cursor::new(&mut frame[..headers.end]);
     cursor.at = headers.start;
@@ -215,7 +219,10 @@ fn shed(frame: &mut [u8], headers: Range<usize>, most: usize) -> usize {
     let note_length = 1 + SHED.len() + 1;
     let mut excess = (frame.len() + note_length).saturating_sub(most);
     let mut by_size = entries.clone();
-    by_size.sort_by_key(|entry| std::cmp::Reverse(entry.len()));
+    by_size.sort_by_key(|entry| {
+        let is_ours = frame[entry.start + 1..entry.end].starts_with(OURS);
+        (is_ours, std::cmp::Reverse(entry.len()))
+    });
     let mut dropped = BTreeSet::new();
     for entry in by_size {
         if excess == 0 {
