@@ -47,6 +47,7 @@ pub use self::greeting::Greeting;
 use self::hold::Desk;
 use self::loops::Loops;
 use self::outlet::{Destination, NotPublished, Outlet, Patience};
+use self::pace::Pace;
 use self::publisher::Publisher;
 use self::replies::RabbitReplies;
 use self::suspects::RabbitSuspects;
@@ -57,6 +58,10 @@ use crate::name::QueueName;
 
 /// How many messages may wait for their confirms at once.
 const WINDOW: usize = 1000;
+
+/// How often a message is offered to a queue that does not take it, over some three seconds: one that is
+/// being made, or whose leader moves, takes none for a moment.
+const REFUSALS: u32 = 5;
 
 /// RabbitMQ's own default for how long a delivery may be unsettled.
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -317,13 +322,23 @@ async fn publish_all(
         let what = &what;
         async move {
             let properties = message::write(&message).map_err(BrokerError::Refused)?;
-            let sent = outlet.publish(to, properties, &message.body, Patience::WhileBlocked);
-            sent.await.map_err(|error| match error {
-                NotPublished::Trouble(trouble) => trouble.while_doing(what),
-                NotPublished::Unroutable(why) | NotPublished::Refused(why) => {
-                    BrokerError::Unavailable(anyhow!("{what}: {why}"))
+            let mut pace = Pace::new();
+            let mut tries = 1;
+            loop {
+                let properties = properties.clone();
+                let sent = outlet.publish(to, properties, &message.body, Patience::WhileBlocked);
+                match sent.await {
+                    Ok(()) => return Ok(()),
+                    Err(NotPublished::Refused(_)) if tries < REFUSALS => {
+                        tries += 1;
+                        tokio::time::sleep(pace.wait()).await;
+                    }
+                    Err(NotPublished::Trouble(trouble)) => return Err(trouble.while_doing(what)),
+                    Err(NotPublished::Unroutable(why) | NotPublished::Refused(why)) => {
+                        return Err(BrokerError::Unavailable(anyhow!("{what}: {why}")));
+                    }
                 }
-            })
+            }
         }
     };
     let mut confirms = futures_util::stream::iter(messages)
