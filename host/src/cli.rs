@@ -1,5 +1,6 @@
 //! The command line: what it takes, and how each command ends.
 
+mod bench;
 mod compile;
 mod dead;
 mod demo;
@@ -121,6 +122,8 @@ enum Command {
     /// Compile one plugin as a child of another command
     #[command(hide = true)]
     Compile,
+    /// Measure this program beside the bare libraries under it
+    Bench(bench::BenchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -234,6 +237,10 @@ impl Cli {
             Command::Dead(command) => dead::dead(&global, config(None)?, command).await,
             Command::Plugin(plugin::PluginCommand::List) => plugin::list(&global, &config(None)?),
             Command::Doctor => doctor::doctor(&global, &config(None)?).await,
+            Command::Bench(args) => {
+                let config = config(Some(&args.worker))?;
+                bench::bench(&global, config, args).await
+            }
             Command::Queue(command) => queue::queue(&global, &config(None)?, command).await,
             Command::Compile => Err(Stopped::usage(
                 "compile runs by itself, in `Cli::run_alone`",

@@ -1,6 +1,7 @@
 //! [`Sandbox`]: runs plugins, each run in a fresh instance that is limited and ends with it. It knows
 //! no manifest, queue or retry.
 
+pub mod baseline;
 mod breach;
 mod cancel;
 pub mod command;

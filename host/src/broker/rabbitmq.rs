@@ -7,6 +7,7 @@
 
 mod acks;
 mod address;
+pub mod baseline;
 mod connection;
 mod consumer;
 mod consumer_timeout;
@@ -176,14 +177,7 @@ impl RabbitMq {
         options: RabbitMqOptions,
         notices: NoticeSink,
     ) -> Result<Self, BrokerError> {
-        let addresses = options
-            .addresses()
-            .map_err(|why| BrokerError::Refused(anyhow!(why)))?;
-        let connector = Arc::new(Connector {
-            addresses,
-            authorities: options.authorities,
-            name: options.connection_name,
-        });
+        let connector = Connector::new(&options)?;
         let (publisher, publishing) = Publisher::start(connector.clone(), notices.clone()).await?;
         let loops = Loops::default();
         loops.own(publishing);

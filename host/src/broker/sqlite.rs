@@ -4,6 +4,7 @@
 //! Everything under here, and nothing elsewhere, names the database. A file that is on a network
 //! share is not supported: its locks may not hold between machines.
 
+pub mod baseline;
 mod clock;
 mod consumer;
 mod dead_letters;

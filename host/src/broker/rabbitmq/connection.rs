@@ -15,6 +15,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::time::timeout;
 
+use super::RabbitMqOptions;
 use super::address::Address;
 use super::inlet::{self, Inlet};
 use crate::broker::BrokerError;
@@ -56,6 +57,21 @@ pub(super) struct Trouble {
 }
 
 impl Connector {
+    /// What connects as these options say.
+    ///
+    /// # Errors
+    /// `Refused` for a URL that cannot be read.
+    pub(super) fn new(options: &RabbitMqOptions) -> Result<Arc<Connector>, BrokerError> {
+        let addresses = options
+            .addresses()
+            .map_err(|why| BrokerError::Refused(anyhow!(why)))?;
+        Ok(Arc::new(Connector {
+            addresses,
+            authorities: options.authorities.clone(),
+            name: options.connection_name.clone(),
+        }))
+    }
+
     /// Connects to the first address that takes us.
     ///
     /// # Errors

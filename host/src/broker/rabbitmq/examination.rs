@@ -90,14 +90,7 @@ impl Examination {
     /// # Errors
     /// When no broker can be used at all; see [`super::RabbitMq::connect`].
     pub async fn of(options: RabbitMqOptions, queues: &[QueueName]) -> Result<Self, BrokerError> {
-        let addresses = options
-            .addresses()
-            .map_err(|why| BrokerError::Refused(anyhow::anyhow!(why)))?;
-        let connector = Arc::new(Connector {
-            addresses,
-            authorities: options.authorities.clone(),
-            name: options.connection_name,
-        });
+        let connector = Connector::new(&options)?;
         let (link, _events) = connector.open("examining").await?;
         let examined = look(&link, queues, options.settlement).await;
         let (queues, denied) =

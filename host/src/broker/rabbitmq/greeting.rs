@@ -9,6 +9,7 @@ use lapin::tcp::{OwnedTLSConfig, TcpStream};
 use lapin::types::parsing::parse_field_table;
 use lapin::types::{AMQPValue, FieldTable};
 
+use super::RabbitMqOptions;
 use super::address::Address;
 
 /// How long the broker may take for each step.
@@ -30,6 +31,22 @@ pub struct Greeting {
 }
 
 impl Greeting {
+    /// Asks the first broker that answers. Blocks, as [`Greeting::ask`] does.
+    ///
+    /// # Errors
+    /// When none answers, or the URLs cannot be read.
+    pub fn of(options: &RabbitMqOptions) -> io::Result<Greeting> {
+        let addresses = options.addresses().map_err(io::Error::other)?;
+        let mut failed = io::Error::new(io::ErrorKind::NotFound, "there is no address");
+        for address in &addresses {
+            match Greeting::ask(address, options.authorities.clone()) {
+                Ok(greeting) => return Ok(greeting),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
     /// Asks for it. Blocks, for some seconds at most for each address of the host.
     pub(super) fn ask(address: &Address, authorities: Option<String>) -> io::Result<Greeting> {
         let uri = address.uri();

@@ -1,0 +1,74 @@
+//! A worker that burns down a filled quorum queue, beside the client library alone on the same queue.
+
+use super::burn::{Spent, burn, fill};
+use super::clock::process_time;
+use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit};
+use super::{Stand, no_op, queue};
+use crate::broker::Broker;
+use crate::broker::rabbitmq::baseline::Bare;
+use crate::broker::rabbitmq::{RabbitMq, RabbitMqOptions};
+use crate::cli::Stopped;
+use crate::config::BrokerConfig;
+
+const TASKS: u64 = 50_000;
+
+pub(super) async fn measure(
+    stand: &Stand<'_>,
+    options: &RabbitMqOptions,
+) -> Result<Vec<Row>, Stopped> {
+    let mut config = stand.embedded()?;
+    config.broker = BrokerConfig::RabbitMq(options.clone());
+    let queue = queue()?;
+    config.queues = vec![queue.clone()];
+    let tasks = stand.tasks(TASKS);
+    let broker = RabbitMq::connect(options.clone(), std::sync::Arc::new(|_| {})).await?;
+    let measured = stand
+        .repeat("amqp", async || {
+            fill(&broker, &queue, tasks, &no_op()).await?;
+            let ours = burn(&config, tasks).await?;
+            fill(&broker, &queue, tasks, &no_op()).await?;
+            let bare = Bare::connect(options).await?;
+            let cpu = process_time();
+            let wall = bare.consume_and_ack(&queue, config.prefetch, tasks).await?;
+            let cpu = process_time() - cpu;
+            bare.close().await;
+            Ok((ours, Spent { wall, cpu }))
+        })
+        .await;
+    broker.close().await;
+    Bare::connect(options).await?.remove(&queue).await?;
+    let measured = measured?;
+    let of = |figure: fn(Spent, u64) -> f64| {
+        let ours = measured.iter().map(|(ours, _)| figure(*ours, tasks));
+        let bare = measured.iter().map(|(_, bare)| figure(*bare, tasks));
+        (Figures::new(ours.collect()), Figures::new(bare.collect()))
+    };
+    let (rate, bare_rate) = of(Spent::per_second);
+    let (cpu, bare_cpu) = of(Spent::cpu_each);
+    Ok(vec![
+        Row {
+            bench: "amqp",
+            what: format!("{tasks} no-op tasks from a filled queue"),
+            unit: Unit::PerSecond,
+            ours: rate,
+            beside: Some(Beside {
+                what: "lapin alone",
+                figures: bare_rate,
+                by: Comparison::Ratio,
+            }),
+            reach: Some(Reach::AtLeast(0.5)),
+        },
+        Row {
+            bench: "amqp",
+            what: "processor time of a task".to_owned(),
+            unit: Unit::Micros,
+            ours: cpu,
+            beside: Some(Beside {
+                what: "lapin alone",
+                figures: bare_cpu,
+                by: Comparison::Difference,
+            }),
+            reach: Some(Reach::AtMost(20.0)),
+        },
+    ])
+}

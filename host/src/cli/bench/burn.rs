@@ -1,0 +1,145 @@
+//! A worker that burns down a queue that was filled before, and what that took.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use tokio::sync::Notify;
+
+use super::clock::process_time;
+use crate::broker::{Broker, Message};
+use crate::cli::Stopped;
+use crate::cli::worker::Rig;
+use crate::config::Config;
+use crate::event::{Event, Observer};
+use crate::name::QueueName;
+use crate::settlement::Settlement;
+use crate::worker::StopSwitch;
+
+/// Messages that are published at a time.
+const BATCH: usize = 5_000;
+
+/// What some tasks took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spent {
+    pub(super) wall: Duration,
+    /// Of all threads of this process.
+    pub(super) cpu: Duration,
+}
+
+impl Spent {
+    pub(super) fn per_second(self, tasks: u64) -> f64 {
+        tasks as f64 / self.wall.as_secs_f64()
+    }
+
+    /// Microseconds of processor time.
+    pub(super) fn cpu_each(self, tasks: u64) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / tasks as f64
+    }
+}
+
+/// Counts what a worker starts and settles.
+#[derive(Clone, Default)]
+pub(super) struct Counter(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    started: AtomicU64,
+    under_way: AtomicU64,
+    done: AtomicU64,
+    otherwise: AtomicU64,
+    changed: Notify,
+}
+
+impl Observer for Counter {
+    fn observe(&self, event: &Event<'_>) {
+        let counts = &self.0;
+        match event {
+            Event::Started { .. } => counts.started.fetch_add(1, Ordering::Relaxed),
+            Event::Progress { done: 1, .. } => counts.under_way.fetch_add(1, Ordering::Relaxed),
+            Event::Settled {
+                settlement: Settlement::Done { .. },
+                ..
+            } => counts.done.fetch_add(1, Ordering::Relaxed),
+            Event::Settled { .. } | Event::NotSettled { .. } => {
+                counts.otherwise.fetch_add(1, Ordering::Relaxed)
+            }
+            Event::Broker(_)
+            | Event::Plugin(_)
+            | Event::Progress { .. }
+            | Event::Line { .. }
+            | Event::Repeated { .. }
+            | Event::Finished { .. }
+            | Event::Draining { .. } => return,
+        };
+        counts.changed.notify_one();
+    }
+}
+
+impl Counter {
+    /// Waits until so many attempts have started.
+    pub(super) async fn started(&self, tasks: u64) {
+        while self.0.started.load(Ordering::Relaxed) < tasks {
+            self.0.changed.notified().await;
+        }
+    }
+
+    /// Waits until so many plugins have told of their first step.
+    pub(super) async fn under_way(&self, tasks: u64) {
+        while self.0.under_way.load(Ordering::Relaxed) < tasks {
+            self.0.changed.notified().await;
+        }
+    }
+
+    /// Waits until so many tasks are done.
+    ///
+    /// # Errors
+    /// When one was settled in another way: the figures would mean nothing.
+    pub(super) async fn done(&self, tasks: u64) -> Result<(), Stopped> {
+        while self.0.done.load(Ordering::Relaxed) < tasks {
+            let otherwise = self.0.otherwise.load(Ordering::Relaxed);
+            if otherwise > 0 {
+                return Err(anyhow!("{otherwise} tasks of the bench were not done").into());
+            }
+            self.0.changed.notified().await;
+        }
+        Ok(())
+    }
+}
+
+/// Puts so many copies of a message on a queue.
+pub(super) async fn fill(
+    broker: &dyn Broker,
+    queue: &QueueName,
+    tasks: u64,
+    message: &Message,
+) -> Result<(), Stopped> {
+    let mut left = usize::try_from(tasks).unwrap_or(usize::MAX);
+    while left > 0 {
+        let batch = left.min(BATCH);
+        broker
+            .publish(queue, vec![message.clone(); batch], None)
+            .await?;
+        left -= batch;
+    }
+    Ok(())
+}
+
+/// Runs a worker until so many tasks are done. What is counted begins with the first task.
+pub(super) async fn burn(config: &Config, tasks: u64) -> Result<Spent, Stopped> {
+    let counter = Counter::default();
+    let rig = Rig::build(config, vec![Box::new(counter.clone())]).await?;
+    let (switch, stop) = StopSwitch::new();
+    let worker = tokio::spawn(rig.run(stop));
+    counter.started(1).await;
+    let (began, cpu) = (Instant::now(), process_time());
+    let ended = counter.done(tasks).await;
+    let spent = Spent {
+        wall: began.elapsed(),
+        cpu: process_time() - cpu,
+    };
+    switch.drain();
+    worker.await.context("the worker panicked")??;
+    ended.map(|()| spent)
+}

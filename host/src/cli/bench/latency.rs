@@ -1,0 +1,132 @@
+//! From a submit to the start of its task in an idle worker, beside a bare publish and delivery.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+
+use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit};
+use super::{Stand, no_op, queue};
+use crate::broker::rabbitmq::baseline::Bare;
+use crate::broker::sqlite::{SqliteOptions, baseline};
+use crate::cli::Stopped;
+use crate::cli::worker::Rig;
+use crate::config::{BrokerConfig, Config};
+use crate::event::{Event, Observer};
+use crate::worker::StopSwitch;
+
+const TIMES: u64 = 500;
+
+/// Passes on when an attempt starts, and that its task is settled.
+struct Watch(Mutex<mpsc::UnboundedSender<Sign>>);
+
+enum Sign {
+    Started(Instant),
+    Settled,
+}
+
+impl Observer for Watch {
+    fn observe(&self, event: &Event<'_>) {
+        let sign = match event {
+            Event::Started { .. } => Sign::Started(Instant::now()),
+            Event::Settled { .. } | Event::NotSettled { .. } => Sign::Settled,
+            Event::Broker(_)
+            | Event::Plugin(_)
+            | Event::Progress { .. }
+            | Event::Line { .. }
+            | Event::Repeated { .. }
+            | Event::Finished { .. }
+            | Event::Draining { .. } => return,
+        };
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The bench may be over already.
+        let _ = sender.send(sign);
+    }
+}
+
+pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
+    let times = stand.tasks(TIMES);
+    let mut config = stand.embedded()?;
+    let mut rows = Vec::new();
+    if let BrokerConfig::Sqlite(options) = &config.broker {
+        let options = options.clone();
+        let ours = submits(&config, times).await?;
+        let queue = config.queues[0].clone();
+        let bare = SqliteOptions {
+            path: options.path.with_extension("bare.db"),
+            ..options
+        };
+        let times = usize::try_from(times).unwrap_or(usize::MAX);
+        let bare = tokio::task::spawn_blocking(move || {
+            baseline::publish_and_claim(&bare, &queue, &no_op(), times)
+        });
+        let bare = bare.await.map_err(anyhow::Error::from)??;
+        rows.extend(compare("embedded queue", "SQLite alone", ours, bare));
+    }
+    if let BrokerConfig::RabbitMq(options) = &stand.config.broker {
+        config.broker = BrokerConfig::RabbitMq(options.clone());
+        config.queues = vec![queue()?];
+        let ours = submits(&config, times).await;
+        let bare = Bare::connect(options).await?;
+        let times = usize::try_from(times).unwrap_or(usize::MAX);
+        let measured = bare
+            .publish_to_deliver(&config.queues[0], &no_op().body, times)
+            .await;
+        bare.remove(&config.queues[0]).await?;
+        rows.extend(compare("RabbitMQ", "lapin alone", ours?, measured?));
+    }
+    Ok(rows)
+}
+
+fn compare(
+    broker: &str,
+    beside: &'static str,
+    ours: Vec<Duration>,
+    bare: Vec<Duration>,
+) -> Vec<Row> {
+    let figures = |took: Vec<Duration>| {
+        Figures::new(took.iter().map(|took| took.as_secs_f64() * 1e3).collect())
+    };
+    let (ours, bare) = (figures(ours), figures(bare));
+    [("p50", 0.5, 1.0), ("p99", 0.99, 5.0)]
+        .map(|(name, share, most)| Row {
+            bench: "latency",
+            what: format!("{name} from submit to start, {broker}"),
+            unit: Unit::Millis,
+            ours: Figures::new(vec![ours.quantile(share)]),
+            beside: Some(Beside {
+                what: beside,
+                figures: Figures::new(vec![bare.quantile(share)]),
+                by: Comparison::Difference,
+            }),
+            reach: Some(Reach::AtMost(most)),
+        })
+        .into()
+}
+
+/// Submits one task after another to a worker that has nothing else to do.
+async fn submits(config: &Config, times: u64) -> Result<Vec<Duration>, Stopped> {
+    let (sender, mut signs) = mpsc::unbounded_channel();
+    let rig = Rig::build(config, vec![Box::new(Watch(Mutex::new(sender)))]).await?;
+    let broker = Arc::clone(&rig.broker);
+    let (switch, stop) = StopSwitch::new();
+    let worker = tokio::spawn(rig.run(stop));
+    let mut took = Vec::new();
+    for _ in 0..times {
+        let began = Instant::now();
+        broker
+            .publish(&config.queues[0], vec![no_op()], None)
+            .await?;
+        let mut settled = false;
+        while !settled {
+            match signs.recv().await.context("the worker ended")? {
+                Sign::Started(at) => took.push(at.saturating_duration_since(began)),
+                Sign::Settled => settled = true,
+            }
+        }
+    }
+    switch.drain();
+    worker.await.context("the worker panicked")??;
+    Ok(took)
+}

@@ -1,0 +1,83 @@
+//! A worker that burns down a filled embedded queue, beside the database alone.
+
+use super::Stand;
+use super::burn::{Spent, burn, fill};
+use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit};
+use super::no_op;
+use crate::broker::Broker;
+use crate::broker::sqlite::{Sqlite, SqliteOptions, baseline};
+use crate::cli::Stopped;
+use crate::config::BrokerConfig;
+
+const TASKS: u64 = 200_000;
+
+pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
+    let tasks = stand.tasks(TASKS);
+    let measured = stand
+        .repeat("sqlite", async || {
+            let config = stand.embedded()?;
+            let queue = &config.queues[0];
+            let BrokerConfig::Sqlite(options) = &config.broker else {
+                unreachable!("an embedded queue was asked for");
+            };
+            let broker = Sqlite::open(options.clone(), std::sync::Arc::new(|_| {}))?;
+            fill(&broker, queue, tasks, &no_op()).await?;
+            broker.close().await;
+            let ours = burn(&config, tasks).await?;
+            let bare = SqliteOptions {
+                path: options.path.with_extension("bare.db"),
+                ..options.clone()
+            };
+            let (queue, batch) = (queue.clone(), usize::from(config.prefetch));
+            let tasks = usize::try_from(tasks).unwrap_or(usize::MAX);
+            let bare = tokio::task::spawn_blocking(move || {
+                baseline::claim_and_complete(&bare, &queue, &no_op(), tasks, batch)
+            });
+            let bare = bare.await.map_err(anyhow::Error::from)??;
+            Ok((ours, bare))
+        })
+        .await?;
+    let ours = measured.iter().map(|(ours, _)| ours.per_second(tasks));
+    let bare = measured
+        .iter()
+        .map(|(_, bare)| tasks as f64 / bare.as_secs_f64());
+    let rate = Figures::new(ours.collect());
+    let cpu = measured
+        .iter()
+        .map(|(ours, _)| Spent::cpu_each(*ours, tasks));
+    let row = |what: String, unit, ours, beside, reach| Row {
+        bench: "sqlite",
+        what,
+        unit,
+        ours,
+        beside,
+        reach,
+    };
+    Ok(vec![
+        row(
+            format!("{tasks} no-op tasks from a filled queue"),
+            Unit::PerSecond,
+            rate.clone(),
+            Some(Beside {
+                what: "SQLite alone",
+                figures: Figures::new(bare.collect()),
+                by: Comparison::Ratio,
+            }),
+            Some(Reach::AtLeast(0.8)),
+        ),
+        row(
+            "the same".to_owned(),
+            Unit::PerSecond,
+            rate,
+            None,
+            Some(Reach::OursAtLeast(20_000.0)),
+        ),
+        row(
+            "processor time of a task".to_owned(),
+            Unit::Micros,
+            Figures::new(cpu.collect()),
+            None,
+            None,
+        ),
+    ])
+}
