@@ -71,7 +71,9 @@ fn plugins(directory: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.path().join("Cargo.toml").is_file() {
+        let manifest = entry.path().join("Cargo.toml");
+        // What is no cdylib, as the library that plugins are written with, is no plugin.
+        if manifest.is_file() && fs::read_to_string(manifest)?.contains("\"cdylib\"") {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
     }

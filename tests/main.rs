@@ -7,6 +7,7 @@
     reason = "a test that panics says why, and figures are printed"
 )]
 
+mod authors;
 mod broker_contract;
 mod capabilities;
 mod chaos;

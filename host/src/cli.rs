@@ -235,7 +235,7 @@ impl Cli {
             Command::Submit(args) => submit::submit(&global, config(None)?, args).await,
             Command::Run(args) => run::run(&global, config(None)?, args).await,
             Command::Dead(command) => dead::dead(&global, config(None)?, command).await,
-            Command::Plugin(plugin::PluginCommand::List) => plugin::list(&global, &config(None)?),
+            Command::Plugin(command) => plugin::plugin(&global, config(None)?, command).await,
             Command::Doctor => doctor::doctor(&global, &config(None)?).await,
             Command::Bench(args) => {
                 let config = config(Some(&args.worker))?;

@@ -1,6 +1,7 @@
 //! [`Plugin`]: a compiled component with its manifest and digest, immutable; and the [`Registry`] of
 //! those that serve.
 
+pub mod anatomy;
 pub mod compiler;
 pub mod embedded;
 mod loader;

@@ -1,5 +1,6 @@
 //! The program as a user starts it: in a folder of its own, with its output caught.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +15,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// A folder to start the program in, with a plugin directory. Removed when dropped.
 pub(crate) struct Place {
     folder: tempfile::TempDir,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 /// How a command that ended did.
@@ -35,7 +37,15 @@ impl Place {
     pub(crate) fn new() -> Place {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("plugins")).unwrap();
-        Place { folder }
+        Place {
+            folder,
+            environment: Vec::new(),
+        }
+    }
+
+    /// Sets a variable for every command from here on.
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.environment.push((name, value.into()));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -78,6 +88,14 @@ impl Place {
             .env("TMPDIR", self.path())
             .env("HOME", self.path())
             .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        // Rust's own is what a build may use all the same.
+        let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+        for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+            if std::env::var_os(name).is_none() {
+                command.env(name, home.join(folder));
+            }
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -13,7 +13,7 @@ use clap::Subcommand;
 
 use self::settle::Order;
 use super::{Exit, Global, Stopped, connect, log, output};
-use crate::broker::{DeadLetters, NoticeSink};
+use crate::broker::{Buried, DeadLetters, NoticeSink};
 use crate::config::Config;
 
 /// How many letters are looked at together.
@@ -68,6 +68,24 @@ pub(super) async fn dead(
     let exit = ended?;
     closed?;
     Ok(exit)
+}
+
+/// One dead letter of the queue, which stays where it is.
+pub(super) async fn find(config: &Config, id: &str) -> Result<Buried, Stopped> {
+    let [queue] = config.queues.as_slice() else {
+        return Err(Stopped::usage(
+            "a dead letter is one of one queue; give --queue once",
+        ));
+    };
+    let notices: NoticeSink = Arc::new(|notice| log::tell_notice(&notice));
+    let broker = connect(&config.broker, notices).await?;
+    let mut pass = broker.dead_letters(queue).await?;
+    let found = show::find(pass.as_mut(), id).await;
+    let closed = pass.close().await;
+    broker.close().await;
+    let found = found?;
+    closed?;
+    Ok(found)
 }
 
 impl Checked {

@@ -1,90 +1,47 @@
-//! `scutwork plugin`: what an operator or author does with plugins.
+//! `scutwork plugin`: what an author or operator does with plugins. One file a command.
 
-use std::sync::Arc;
+mod build;
+mod check;
+mod inspect;
+mod language;
+mod list;
+mod new;
+mod project;
+mod report;
+mod template;
+mod toolchain;
+mod watch;
 
 use clap::Subcommand;
-use serde_json::json;
 
-use super::worker::{registry, sandbox};
-use super::{Exit, Format, Global, Stopped, output};
+use super::{Exit, Global, Stopped};
 use crate::config::Config;
-use crate::event::Observers;
-use crate::plugin::Plugin;
-use crate::units::{show_duration, show_size};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PluginCommand {
+    /// Make a folder with a plugin that builds as it stands
+    New(new::NewArgs),
+    /// Build the plugin in a folder, check it, and put it where it is wanted
+    Build(build::BuildArgs),
+    /// Say whether a file would serve, and what to do if not; exits 1 if it would not
+    Check(check::CheckArgs),
+    /// Show all that a file tells of itself, and what its manifest makes of it
+    Inspect(inspect::InspectArgs),
     /// Show which plugins a worker would serve, and which files it would refuse; exits 1 if any
     List,
 }
 
-/// Runs `plugin list`.
-pub(super) fn list(global: &Global, config: &Config) -> Result<Exit, Stopped> {
-    let sandbox = Arc::new(sandbox(config, 1)?);
-    let registry = registry(config, &sandbox, &Observers::default())?;
-    let (plugins, refused) = (registry.list(), registry.refused());
-    match global.output {
-        Format::Json => output::json(&json!({
-            "plugins": plugins.iter().map(|plugin| as_json(plugin)).collect::<Vec<_>>(),
-            "refused": refused,
-        })),
-        Format::Text => {
-            let rows = plugins.iter().map(|plugin| as_row(plugin));
-            output::table(
-                &std::iter::once(HEAD.map(str::to_owned))
-                    .chain(rows)
-                    .collect::<Vec<_>>(),
-            );
-            for file in &refused {
-                output::complain(&format!(
-                    "{}: {}",
-                    file.file,
-                    output::one_line(&file.reason, 2000)
-                ));
-            }
-        }
+/// Runs the command.
+pub(super) async fn plugin(
+    global: &Global,
+    config: Config,
+    command: PluginCommand,
+) -> Result<Exit, Stopped> {
+    match command {
+        PluginCommand::New(args) => new::new(&args),
+        PluginCommand::Build(args) => build::build(global, config, args).await,
+        PluginCommand::Check(args) => check::check(global, &config, &args),
+        PluginCommand::Inspect(args) => inspect::inspect(global, &config, &args),
+        PluginCommand::List => list::list(global, &config),
     }
-    Ok(if refused.is_empty() {
-        Exit::Done
-    } else {
-        Exit::No
-    })
-}
-
-const HEAD: [&str; 8] = [
-    "PLUGIN", "DIGEST", "SIZE", "MEMORY", "CPU", "TIMEOUT", "ATTEMPTS", "ORIGIN",
-];
-
-fn as_row(plugin: &Plugin) -> [String; 8] {
-    let limits = &plugin.manifest.limits;
-    [
-        plugin.name.to_string(),
-        plugin.digest.chars().take(12).collect(),
-        show_size(plugin.size),
-        show_size(limits.memory),
-        show_duration(limits.cpu),
-        show_duration(limits.timeout),
-        plugin.manifest.retry.max_attempts.to_string(),
-        plugin.origin.to_string(),
-    ]
-}
-
-fn as_json(plugin: &Plugin) -> serde_json::Value {
-    let limits = &plugin.manifest.limits;
-    json!({
-        "name": plugin.name.as_str(),
-        "digest": plugin.digest,
-        "size": plugin.size,
-        "origin": plugin.origin.to_string(),
-        "signed": plugin.signed,
-        "limits": {
-            "memory": limits.memory,
-            "cpu_ms": limits.cpu.as_millis(),
-            "timeout_ms": limits.timeout.as_millis(),
-            "output": limits.output,
-        },
-        "max_attempts": plugin.manifest.retry.max_attempts,
-        "concurrency": plugin.manifest.concurrency,
-        "lowered": plugin.manifest.lowered,
-    })
 }

@@ -1,5 +1,7 @@
 //! `scutwork run`: one task here and now, without a queue, in the same sandbox and limits.
 
+mod overrides;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +29,8 @@ use crate::units::{show_duration, show_size};
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// The plugin: a name in the plugin directory, or a file (a path, or anything that ends in .wasm)
-    plugin: String,
+    #[arg(required_unless_present = "dead")]
+    plugin: Option<String>,
     /// The payload: a text, @FILE, or - for stdin
     #[arg(
         default_value = "",
@@ -47,28 +50,49 @@ pub(super) struct RunArgs {
     /// Say what the run cost
     #[arg(long)]
     stats: bool,
+    /// Run it so often, each in a fresh sandbox, and say how long the runs took
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    /// Set a value of the manifest for this run, for example limits.memory=128MiB; may be given again
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = overrides::parse)]
+    overrides: Vec<overrides::Override>,
+    /// Take the task from this dead letter of the queue, payload and headers as they are; it stays there
+    #[arg(long, value_name = "ID", conflicts_with_all = ["payload", "headers", "content_type"])]
+    dead: Option<String>,
+}
+
+impl RunArgs {
+    /// A file run on a payload, and nothing else asked for.
+    pub(super) fn for_file(file: &Path, payload: &str) -> RunArgs {
+        RunArgs {
+            plugin: Some(file.display().to_string()),
+            payload: payload.to_owned(),
+            headers: Vec::new(),
+            content_type: None,
+            attempt: 1,
+            stats: true,
+            repeat: 1,
+            overrides: Vec::new(),
+            dead: None,
+        }
+    }
 }
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, config: Config, args: RunArgs) -> Result<Exit, Stopped> {
-    let payload = Payload::whole(&args.payload)?;
-    check_size(payload.len() as u64, config.rules.max_payload)?;
+    let mut message = message(&config, &args).await?;
+    check_size(message.body.len() as u64, config.rules.max_payload)?;
     let sandbox = Arc::new(sandbox(&config, 1)?);
-    let plugin = find(&config, &sandbox, &args.plugin)?;
+    let named = args.plugin.as_deref().or(message.plugin.as_deref());
+    let named = named.unwrap_or(config.rules.default_plugin.as_str());
+    let mut plugin = find(&config, &sandbox, named)?;
+    if !args.overrides.is_empty() {
+        plugin = overrides::apply(&plugin, &args.overrides, &config.ceiling)?;
+    }
     for lowered in &plugin.manifest.lowered {
         output::say(&format!("{}: {lowered}", plugin.name));
     }
-    let mut message = Message {
-        plugin: Some(plugin.name.to_string()),
-        content_type: args.content_type,
-        headers: args.headers,
-        body: payload,
-        record: Record {
-            attempt: args.attempt,
-            ..Record::default()
-        },
-        ..Message::default()
-    };
+    message.plugin = Some(plugin.name.to_string());
     let task = Task::decode(&mut message, &config.rules).map_err(Stopped::usage)?;
     let job = Job {
         prepared: &plugin.prepared,
@@ -82,8 +106,17 @@ pub(super) async fn run(global: &Global, config: Config, args: RunArgs) -> Resul
         bar: bar.clone(),
         quiet: global.quiet > 0,
     })]);
-    let finished = sandbox.run(job, &observers, &Cancel::new()).await;
+    let mut finished = sandbox.run(job, &observers, &Cancel::new()).await;
+    let mut walls = vec![finished.usage.wall];
+    // The first that is not done is worth more than the others' times.
+    while walls.len() < args.repeat as usize && matches!(finished.outcome, Outcome::Done(_)) {
+        finished = sandbox.run(job, &observers, &Cancel::new()).await;
+        walls.push(finished.usage.wall);
+    }
     bar.finish_and_clear();
+    if args.repeat > 1 {
+        say_walls(&mut walls);
+    }
     if args.stats {
         let usage = finished.usage;
         output::say(&format!(
@@ -99,26 +132,69 @@ pub(super) async fn run(global: &Global, config: Config, args: RunArgs) -> Resul
     })
 }
 
+/// The task's message: of the arguments, or a dead letter's.
+async fn message(config: &Config, args: &RunArgs) -> Result<Message, Stopped> {
+    let record = Record {
+        attempt: args.attempt,
+        ..Record::default()
+    };
+    if let Some(id) = &args.dead {
+        let letter = super::dead::find(config, id).await?;
+        return Ok(Message {
+            record,
+            ..letter.message
+        });
+    }
+    Ok(Message {
+        content_type: args.content_type.clone(),
+        headers: args.headers.clone(),
+        body: Payload::whole(&args.payload)?,
+        record,
+        ..Message::default()
+    })
+}
+
+/// Half of the runs were no longer than p50, and all but a hundredth no longer than p99.
+fn say_walls(walls: &mut [Duration]) {
+    walls.sort_unstable();
+    let at = |share: usize| precisely(walls[(walls.len() - 1) * share / 100]);
+    output::say(&format!(
+        "{} runs: p50 {}, p99 {}, longest {}",
+        walls.len(),
+        at(50),
+        at(99),
+        at(100)
+    ));
+}
+
 /// The plugin that a worker would serve by this name, or the one in this file.
 fn find(config: &Config, sandbox: &Arc<Sandbox>, named: &str) -> Result<Arc<Plugin>, Stopped> {
-    let rules = plugin_rules(config);
     if named.ends_with(".wasm") || named.contains('/') {
         let path = Path::new(named);
         if !path.exists() {
             return Err(Stopped::not_found(format!("no file {named}")));
         }
-        return Plugin::from_file(path, sandbox.clone(), &rules).map_err(refused);
+        return find_file(config, sandbox, path);
     }
     let name: PluginName = named.parse().map_err(Stopped::usage)?;
     let directory = directory(config)?;
     let path = directory.join(format!("{name}.wasm"));
     if path.symlink_metadata().is_ok() {
-        return Plugin::from_file(&path, sandbox.clone(), &rules).map_err(refused);
+        return find_file(config, sandbox, &path);
     }
-    match Plugin::built_in(&name, sandbox.clone(), &rules) {
+    match Plugin::built_in(&name, sandbox.clone(), &plugin_rules(config)) {
         Some(plugin) => plugin.map_err(refused),
         None => Err(Stopped::not_found(unknown(&name, &directory))),
     }
+}
+
+/// The plugin in a file, its manifest beside it.
+pub(super) fn find_file(
+    config: &Config,
+    sandbox: &Arc<Sandbox>,
+    path: &Path,
+) -> Result<Arc<Plugin>, Stopped> {
+    Plugin::from_file(path, sandbox.clone(), &plugin_rules(config)).map_err(refused)
 }
 
 fn directory(config: &Config) -> Result<PathBuf, Stopped> {

@@ -8,39 +8,21 @@
 use std::thread;
 use std::time::Duration;
 
-use exports::scutwork::task::handler::{Failure, Guest, Output, Task};
-use scutwork::task::control;
-use scutwork::task::task_types::RetryReason;
+use scutwork_plugin::{Failure, Output, Task, control, plugin};
 
-wit_bindgen::generate!({ world: "plugin", path: "../../wit" });
+plugin!(dots);
 
-struct Dots;
-
-export!(Dots);
-
-impl Guest for Dots {
-    fn handle(task: Task) -> Result<Output, Failure> {
-        let dots = task.payload.iter().filter(|&&byte| byte == b'.').count();
-        let dots = u32::try_from(dots).unwrap_or(u32::MAX);
-        for done in 0..dots {
-            if control::is_cancelled() {
-                return Err(stopped(done, dots));
-            }
-            thread::sleep(Duration::from_secs(1));
-            control::progress(done + 1, dots, "sleeping");
+fn dots(task: Task) -> Result<Output, Failure> {
+    let dots = task.payload.iter().filter(|&&byte| byte == b'.').count();
+    let dots = u32::try_from(dots).unwrap_or(u32::MAX);
+    for done in 0..dots {
+        if control::is_cancelled() {
+            // The worker is stopping, so another one does the task from its beginning.
+            let stopped = format!("stopped after {done} of {dots} dots");
+            return Err(Failure::retry("cancelled", stopped));
         }
-        Ok(Output {
-            content_type: Some("text/plain".into()),
-            body: format!("slept {dots} s for {dots} dots").into(),
-        })
+        thread::sleep(Duration::from_secs(1));
+        control::progress(done + 1, dots, "sleeping");
     }
-}
-
-/// The worker is stopping, so another one does the task from its beginning.
-fn stopped(done: u32, dots: u32) -> Failure {
-    Failure::Retry(RetryReason {
-        code: "cancelled".into(),
-        message: format!("stopped after {done} of {dots} dots"),
-        delay: None,
-    })
+    Ok(Output::text(format!("slept {dots} s for {dots} dots")))
 }

@@ -3,19 +3,13 @@
 //! The payload is any bytes. This is the smallest plugin that there can be, so it is also what a
 //! run's own cost is measured with.
 
-use exports::scutwork::task::handler::{Failure, Guest, Output, Task};
+use scutwork_plugin::{Failure, Output, Task, plugin};
 
-wit_bindgen::generate!({ world: "plugin", path: "../../wit" });
+plugin!(echo);
 
-struct Echo;
-
-export!(Echo);
-
-impl Guest for Echo {
-    fn handle(task: Task) -> Result<Output, Failure> {
-        Ok(Output {
-            content_type: task.content_type,
-            body: task.payload,
-        })
-    }
+fn echo(task: Task) -> Result<Output, Failure> {
+    Ok(Output {
+        content_type: task.content_type,
+        body: task.payload,
+    })
 }

@@ -4,19 +4,13 @@
 
 use std::hint::black_box;
 
-use exports::scutwork::task::handler::{Failure, Guest, Output, Task};
+use scutwork_plugin::{Failure, Output, Task, plugin};
 
-wit_bindgen::generate!({ world: "plugin", path: "../../wit" });
+plugin!(endless);
 
-struct Endless;
-
-export!(Endless);
-
-impl Guest for Endless {
-    fn handle(_: Task) -> Result<Output, Failure> {
-        let mut turns: u64 = 0;
-        loop {
-            turns = black_box(turns.wrapping_add(1));
-        }
+fn endless(_: Task) -> Result<Output, Failure> {
+    let mut turns: u64 = 0;
+    loop {
+        turns = black_box(turns.wrapping_add(1));
     }
 }

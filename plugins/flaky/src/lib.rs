@@ -7,49 +7,60 @@
 //! It shows when a plugin asks for a retry, and when it rejects instead: a service that is away may
 //! come back, but a payload that cannot be read never gets better.
 
-use exports::scutwork::task::handler::{Failure, Guest, Output, Task};
-use scutwork::task::log::{self, Level};
-use scutwork::task::task_types::{RejectReason, RetryReason};
+use std::time::Duration;
 
-wit_bindgen::generate!({ world: "plugin", path: "../../wit" });
+use scutwork_plugin::{Failure, OrFail, Output, Task, log, plugin};
 
-struct Flaky;
+plugin!(flaky);
 
-export!(Flaky);
-
-impl Guest for Flaky {
-    fn handle(task: Task) -> Result<Output, Failure> {
-        let (succeeds_at, delay) = parse(&task.payload).ok_or_else(bad_payload)?;
-        if task.attempt < succeeds_at {
-            let attempt = task.attempt.to_string();
-            log::write(Level::Warn, "not yet", &[("attempt".into(), attempt)]);
-            return Err(Failure::Retry(RetryReason {
-                code: "not-yet".into(),
-                message: format!("attempt {} of {succeeds_at} fails", task.attempt),
-                delay,
-            }));
-        }
-        Ok(Output {
-            content_type: Some("text/plain".into()),
-            body: format!("worked at attempt {}", task.attempt).into(),
-        })
+fn flaky(task: Task) -> Result<Output, Failure> {
+    let (succeeds_at, wait) = parse(&task.payload)
+        .ok_or("the payload is not one number or two, such as `3` or `3 250`")
+        .or_reject("bad-payload")?;
+    let attempt = task.attempt;
+    if attempt < succeeds_at {
+        log::warn("not yet", &[("attempt", &attempt)]);
+        let failure = format!("attempt {attempt} of {succeeds_at} fails");
+        let failure = Failure::retry("not-yet", failure);
+        return Err(match wait {
+            Some(wait) => failure.after(wait),
+            None => failure,
+        });
     }
+    Ok(Output::text(format!("worked at attempt {attempt}")))
 }
 
-/// The attempt that succeeds, and the wait before each in milliseconds.
-fn parse(payload: &[u8]) -> Option<(u32, Option<u32>)> {
+/// The attempt that succeeds, and the wait before each.
+fn parse(payload: &[u8]) -> Option<(u32, Option<Duration>)> {
     let mut words = std::str::from_utf8(payload).ok()?.split_whitespace();
     let succeeds_at = words.next()?.parse().ok()?;
-    let delay = words.next().map(str::parse).transpose().ok()?;
+    let wait: Option<u32> = words.next().map(str::parse).transpose().ok()?;
+    let wait = wait.map(|wait| Duration::from_millis(wait.into()));
     match words.next() {
-        None => Some((succeeds_at, delay)),
+        None => Some((succeeds_at, wait)),
         Some(_) => None,
     }
 }
 
-fn bad_payload() -> Failure {
-    Failure::Reject(RejectReason {
-        code: "bad-payload".into(),
-        message: "the payload is not one number or two, such as `3` or `3 250`".into(),
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_fails_until_its_attempt_comes() {
+        let mut task = Task::new("2 250");
+        let wait = Duration::from_millis(250);
+        let failure = Failure::retry("not-yet", "attempt 1 of 2 fails").after(wait);
+        assert_eq!(flaky(task.clone()), Err(failure));
+        task.attempt = 2;
+        assert_eq!(flaky(task), Ok(Output::text("worked at attempt 2")));
+    }
+
+    #[test]
+    fn a_payload_that_cannot_be_read_is_rejected() {
+        for payload in ["", "x", "1 x", "1 2 3"] {
+            let failure = flaky(Task::new(payload)).unwrap_err();
+            assert!(matches!(failure, Failure::Reject(_)), "{payload}");
+        }
+    }
 }

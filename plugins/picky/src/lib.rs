@@ -5,21 +5,23 @@
 //!
 //! It shows how a plugin reads a header, and how it says that a task can never work.
 
-use exports::scutwork::task::handler::{Failure, Guest, Output, Task};
-use scutwork::task::task_types::RejectReason;
+use scutwork_plugin::{Failure, Output, Task, plugin};
 
-wit_bindgen::generate!({ world: "plugin", path: "../../wit" });
+plugin!(picky);
 
-struct Picky;
+fn picky(task: Task) -> Result<Output, Failure> {
+    let code = task.header("code").unwrap_or("not-to-my-taste");
+    let reason = String::from_utf8_lossy(&task.payload);
+    Err(Failure::reject(code, reason))
+}
 
-export!(Picky);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Guest for Picky {
-    fn handle(task: Task) -> Result<Output, Failure> {
-        let code = task.headers.into_iter().find(|(name, _)| name == "code");
-        Err(Failure::Reject(RejectReason {
-            code: code.map_or_else(|| "not-to-my-taste".into(), |(_, value)| value),
-            message: String::from_utf8_lossy(&task.payload).into_owned(),
-        }))
+    #[test]
+    fn the_payload_is_the_reason_and_a_header_the_code() {
+        let task = Task::new("too sour").with_header("code", "sour");
+        assert_eq!(picky(task), Err(Failure::reject("sour", "too sour")));
     }
 }

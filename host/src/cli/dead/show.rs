@@ -22,15 +22,21 @@ pub(super) async fn show(
     pass: &mut dyn DeadLetters,
     args: ShowArgs,
 ) -> Result<Exit, Stopped> {
+    let found = find(pass, &args.id).await?;
+    print(global, &found, args.payload);
+    Ok(Exit::Done)
+}
+
+/// The letter of this id.
+pub(super) async fn find(pass: &mut dyn DeadLetters, id: &str) -> Result<Buried, Stopped> {
     loop {
         let page = pass.next(PAGE).await?;
         if page.is_empty() {
-            return Err(not_there(&[&args.id]));
+            return Err(not_there(&[id]));
         }
-        let id = Some(&args.id);
-        if let Some(found) = page.iter().find(|one| one.message.id.as_ref() == id) {
-            print(global, found, args.payload);
-            return Ok(Exit::Done);
+        let is_it = |one: &Buried| one.message.id.as_deref() == Some(id);
+        if let Some(found) = page.into_iter().find(is_it) {
+            return Ok(found);
         }
     }
 }

@@ -1,0 +1,73 @@
+//! [`Language`]: what a plugin is written in, and what each language can build.
+
+use clap::ValueEnum;
+
+/// What a plugin is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Language {
+    /// Rust
+    Rust,
+    /// Python
+    Python,
+    /// JavaScript
+    Js,
+    /// TypeScript
+    Ts,
+    /// C, as a WASI command
+    C,
+    /// Zig, as a WASI command
+    Zig,
+    /// Go, as a WASI command
+    Go,
+    /// C++, as a WASI command
+    Cpp,
+    /// AssemblyScript, as a WASI command
+    Assemblyscript,
+}
+
+/// How a plugin has its task: a component of the contract, or a WASI command on stdin and stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A component that exports the handler.
+    Component,
+    /// A program with a `main`.
+    Command,
+}
+
+impl Language {
+    /// The language as people write it.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Language::Rust => "Rust",
+            Language::Python => "Python",
+            Language::Js => "JavaScript",
+            Language::Ts => "TypeScript",
+            Language::C => "C",
+            Language::Zig => "Zig",
+            Language::Go => "Go",
+            Language::Cpp => "C++",
+            Language::Assemblyscript => "AssemblyScript",
+        }
+    }
+
+    /// The kind that a new plugin is of.
+    ///
+    /// # Errors
+    /// When the language makes no commands.
+    pub(super) fn kind(self, command: bool) -> Result<Kind, String> {
+        match self {
+            Language::Rust if command => Ok(Kind::Command),
+            Language::Rust => Ok(Kind::Component),
+            Language::C
+            | Language::Zig
+            | Language::Go
+            | Language::Cpp
+            | Language::Assemblyscript => Ok(Kind::Command),
+            Language::Python | Language::Js | Language::Ts if command => Err(format!(
+                "a {} plugin is made as a component alone; leave --command out",
+                self.title()
+            )),
+            Language::Python | Language::Js | Language::Ts => Ok(Kind::Component),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `scutwork plugin new`: a folder with a plugin that builds as it stands. It asks nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::super::{Exit, Stopped, output};
+use super::language::Language;
+use super::template::Template;
+use crate::name::PluginName;
+
+#[derive(Debug, Args)]
+pub(in super::super) struct NewArgs {
+    /// The plugin's name, and the folder's
+    name: String,
+    /// What it is written in
+    #[arg(long, value_enum)]
+    lang: Language,
+    /// Make a WASI command, with the payload on stdin and the output on stdout
+    #[arg(long)]
+    command: bool,
+    /// Where to make the folder [default: here]
+    #[arg(long = "in", value_name = "DIR")]
+    within: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(super) fn new(args: &NewArgs) -> Result<Exit, Stopped> {
+    let name: PluginName = args.name.parse().map_err(Stopped::usage)?;
+    let kind = args.lang.kind(args.command).map_err(Stopped::usage)?;
+    let folder = match &args.within {
+        Some(within) => within.join(name.as_str()),
+        None => PathBuf::from(name.as_str()),
+    };
+    refuse_what_is_there(&folder)?;
+    for (path, text) in Template::of(args.lang, kind).files(&name) {
+        let path = folder.join(path);
+        write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let folder = folder.display();
+    output::line(&format!("{folder}"));
+    output::say(&format!(
+        "made a plugin in {}; build and try it:\n  cd {folder}\n  scutwork plugin build\n  scutwork run ./{name}.wasm @sample.txt",
+        args.lang.title()
+    ));
+    Ok(Exit::Done)
+}
+
+/// Nothing that lies there is ever overwritten.
+fn refuse_what_is_there(folder: &Path) -> Result<(), Stopped> {
+    let taken = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    };
+    if taken {
+        return Err(Stopped::usage(format!(
+            "{} is there already and not an empty folder; choose another name, or another place with --in DIR",
+            folder.display()
+        )));
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, text)
+}

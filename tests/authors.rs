@@ -1,0 +1,154 @@
+//! Plugin authors: from nothing to a task that a worker has done, in each language, by the commands that
+//! a person types; and what the common mistakes are told.
+
+mod mistakes;
+mod trials;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::support::program::Place;
+
+/// Where the toolchains of languages other than Rust are, with `python/bin` and
+/// `javascript/node_modules/.bin` in it.
+fn toolchains() -> Option<PathBuf> {
+    std::env::var_os("SCUTWORK_TEST_TOOLCHAINS").map(PathBuf::from)
+}
+
+/// A place whose commands find the toolchains, and keep what they may keep from test to test.
+fn place() -> Place {
+    let mut place = Place::new();
+    let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("authors");
+    place.set("CARGO_TARGET_DIR", kept.join("rust"));
+    place.set("GOCACHE", kept.join("go"));
+    place.set("ZIG_GLOBAL_CACHE_DIR", kept.join("zig"));
+    if let Some(toolchains) = toolchains() {
+        let own = ["python/bin", "javascript/node_modules/.bin"].map(|bin| toolchains.join(bin));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let paths = own.into_iter().chain(std::env::split_paths(&path));
+        place.set("PATH", std::env::join_paths(paths).unwrap());
+    }
+    place
+}
+
+/// Makes, builds, checks, runs and serves a plugin made of a template.
+fn lives(language: &str, more: &[&str]) {
+    let place = place();
+    let broker = format!("sqlite:{}", place.path().join("queue.db").display());
+    let _worker = place.worker(&broker, "tasks", &[]);
+
+    let began = Instant::now();
+    let mut new = vec!["plugin", "new", "words", "--lang", language];
+    new.extend(more);
+    place.run(&new).exits(0);
+    if let Some(toolchains) = toolchains().filter(|_| language == "assemblyscript") {
+        // As `npm install` in the folder would.
+        let modules = toolchains.join("javascript/node_modules");
+        std::os::unix::fs::symlink(modules, place.path().join("words/node_modules")).unwrap();
+    }
+    place
+        .run(&["plugin", "build", "words", "--out", "plugins"])
+        .exits(0);
+    // The worker is watching.
+    let submit = [
+        "submit",
+        "words",
+        "@words/sample.txt",
+        "--wait",
+        "--broker",
+        &broker,
+    ];
+    let served = place.run(&submit).exits(0);
+    println!(
+        "{language} {more:?}: {:.1} s from `plugin new` to the first ack",
+        began.elapsed().as_secs_f64()
+    );
+    counted(&served.text());
+
+    let file = "plugins/words.wasm";
+    place.run(&["plugin", "check", file]).exits(0);
+    let inspected = place
+        .run(&["plugin", "inspect", file, "-o", "json"])
+        .exits(0);
+    let inspected: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(inspected["manifest"]["limits.memory"]["from"], "manifest");
+
+    let run = |payload: &str| place.run(&["run", file, payload]);
+    counted(&run("@words/sample.txt").exits(0).text());
+    run("")
+        .exits(1)
+        .says(&["rejects the task", "there is nothing to count"]);
+    run("busy")
+        .exits(1)
+        .says(&["asks for a retry", "pretends to be busy"]);
+    place.run(&["run", file, "busy", "--attempt", "3"]).exits(0);
+    run("crash").exits(1).says(&["asked to crash"]);
+}
+
+/// Asserts what the templates' plugins say of `sample.txt`.
+fn counted(text: &str) {
+    let counts: serde_json::Value = serde_json::from_str(text).unwrap();
+    let expected = serde_json::json!({ "lines": 2, "words": 9, "bytes": 46 });
+    assert_eq!(counts, expected);
+}
+
+/// The slow ones run where they are asked for, and say so where they are not.
+fn lives_if_asked(language: &str, more: &[&str]) {
+    let is_asked = std::env::var("SCUTWORK_LANGUAGES")
+        .is_ok_and(|asked| asked == "all" || asked.split(',').any(|asked| asked == language));
+    if !is_asked {
+        println!("NOT RUN: the {language} template; SCUTWORK_LANGUAGES=all runs it");
+        return;
+    }
+    lives(language, more);
+}
+
+#[test]
+fn a_plugin_in_rust_lives() {
+    lives("rust", &[]);
+}
+
+#[test]
+fn a_command_in_rust_lives() {
+    lives_if_asked("rust", &["--command"]);
+}
+
+#[test]
+fn a_command_in_c_lives() {
+    lives_if_asked("c", &[]);
+}
+
+#[test]
+fn a_command_in_cpp_lives() {
+    lives_if_asked("cpp", &[]);
+}
+
+#[test]
+fn a_plugin_in_python_lives() {
+    lives_if_asked("python", &[]);
+}
+
+#[test]
+fn a_plugin_in_javascript_lives() {
+    lives_if_asked("js", &[]);
+}
+
+#[test]
+fn a_plugin_in_typescript_lives() {
+    lives_if_asked("ts", &[]);
+}
+
+#[test]
+fn a_command_in_go_lives() {
+    lives_if_asked("go", &[]);
+}
+
+#[test]
+fn a_command_in_zig_lives() {
+    lives_if_asked("zig", &[]);
+}
+
+#[test]
+fn a_command_in_assemblyscript_lives() {
+    lives_if_asked("assemblyscript", &[]);
+}
