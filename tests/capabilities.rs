@@ -6,12 +6,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use scutwork::event::{Event, Observer, Observers};
-use scutwork::outcome::Outcome;
+use scutwork::outcome::{Failure, Limit, Outcome};
 use scutwork::plugin::registry::Refused;
 use scutwork::plugin::{Plugin, embedded};
 use scutwork::sandbox::{Cancel, Job, Limits, Sandbox, SandboxSettings};
@@ -407,34 +407,22 @@ async fn a_dropped_run_hangs_up_on_the_server_that_it_waits_for() {
     assert_eq!(hung_up.await.unwrap(), "");
 }
 
-/// Held by a run for as long as it is there.
-struct Held(Sender<()>);
-
-impl Observer for Held {
-    fn observe(&self, _: &Event<'_>) {
-        // The other end is only asked whether this one is there.
-        let _ = self.0.send(());
-    }
-}
-
 #[tokio::test]
-async fn a_dropped_run_does_not_wait_for_a_file_that_gives_nothing() {
-    let nosy = Nosy::with("[files]\n\"/data\" = { path = \"HERE/data\" }");
+async fn a_run_that_waits_for_a_file_which_gives_nothing_ends_at_its_timeout() {
+    let nosy =
+        Nosy::with("[limits]\ntimeout = \"1s\"\n[files]\n\"/data\" = { path = \"HERE/data\" }");
     let pipe = nosy.path("data/pipe");
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
-    let (held, gone) = channel();
-    let observers = Observers::new(vec![Box::new(Held(held))]);
-    // Opening it for writing waits until the guest has opened it for reading.
-    let opened = tokio::task::spawn_blocking(|| fs::OpenOptions::new().write(true).open(pipe));
-    let writer = tokio::select! {
-        outcome = nosy.outcome("read /data/pipe", &observers) => panic!("{outcome:?}"),
-        opened = opened => opened.unwrap().unwrap(),
-    };
-    drop(observers);
-    let waited = tokio::task::spawn_blocking(move || gone.recv_timeout(PATIENCE));
-    assert_eq!(waited.await.unwrap(), Err(RecvTimeoutError::Disconnected));
-    drop(writer);
+    // To open it for reading waits until somebody opens it for writing.
+    let observers = Observers::default();
+    let run = nosy.outcome("read /data/pipe", &observers);
+    match tokio::time::timeout(PATIENCE, run).await.unwrap() {
+        Outcome::Failed(Failure::LimitExceeded { limit, .. }) => assert_eq!(limit, Limit::Timeout),
+        other => panic!("{other:?}"),
+    }
+    // Lets the host's own thread go.
+    drop(fs::OpenOptions::new().write(true).open(pipe).unwrap());
 }
 
 /// A server with a certificate for `localhost` and whoever signed it, as a file. It serves one client
