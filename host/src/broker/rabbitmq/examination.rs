@@ -4,7 +4,6 @@
 //! at the right: a declaration and a subscription with an argument that no broker takes, and the end
 //! of a binding that nobody made. Its answer tells whether the right was there.
 
-
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
