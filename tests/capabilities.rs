@@ -408,6 +408,41 @@ async fn a_dropped_run_hangs_up_on_the_server_that_it_waits_for() {
 }
 
 #[tokio::test]
+async fn a_response_over_its_limit_ends_the_run_and_names_the_setting() {
+    let server = Server::start();
+    let port = server.port();
+    let nosy = Nosy::with(&format!(
+        "[limits]\nhttp_body = 4\n[http]\nallow = [\"http://127.0.0.1:{port}\"]"
+    ));
+    let tries = format!("get http://127.0.0.1:{port}/");
+    match nosy.outcome(&tries, &Observers::default()).await {
+        Outcome::Failed(Failure::LimitExceeded { limit, message }) => {
+            assert_eq!(limit, Limit::HttpBody);
+            assert!(
+                message.contains("raise limits.http_body in nosy.toml"),
+                "{message}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_left_when_the_request_has_had_its_time() {
+    let server = Server::start();
+    let port = server.port();
+    let nosy = Nosy::with(&format!(
+        "[limits]\nhttp_timeout = \"500ms\"\n[http]\nallow = [\"http://127.0.0.1:{port}\"]"
+    ));
+    let (came, _) = nosy
+        .tries(&format!("get http://127.0.0.1:{port}/hang"))
+        .await;
+    assert_eq!(came, ["denied: ErrorCode::ConnectionReadTimeout"]);
+    assert!(server.head().starts_with("GET /hang "));
+    assert_eq!(server.head(), "", "and the server hears of it");
+}
+
+#[tokio::test]
 async fn a_run_that_waits_for_a_file_which_gives_nothing_ends_at_its_timeout() {
     let nosy =
         Nosy::with("[limits]\ntimeout = \"1s\"\n[files]\n\"/data\" = { path = \"HERE/data\" }");
