@@ -387,6 +387,37 @@ get http://[fd00:ec2::254]/"
 }
 
 #[tokio::test]
+async fn a_path_that_is_a_whole_url_asks_no_server_for_another() {
+    let server = Server::start();
+    let origin = format!("http://127.0.0.1:{}", server.port());
+    let nosy = Nosy::with(&format!("[http]\nallow = [\"{origin}\"]"));
+    let tries = format!(
+        "ask {origin} http://169.254.169.254/latest/
+ask {origin} //169.254.169.254/latest/
+ask {origin} @169.254.169.254/latest/
+ask {origin} .evil.example/
+ask {origin} *"
+    );
+    for came in nosy.tries(&tries).await.0 {
+        // What is a path after all was asked of the server that is granted.
+        if came == "200 hello" {
+            let head = server.head();
+            assert!(
+                head.starts_with("GET //169.254.169.254/latest/ HTTP/1.1\n"),
+                "{head}"
+            );
+            assert!(
+                head.contains(&format!("host: 127.0.0.1:{}\n", server.port())),
+                "{head}"
+            );
+        } else {
+            assert_denied(&[came]);
+        }
+    }
+    assert!(server.heads.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_dropped_run_hangs_up_on_the_server_that_it_waits_for() {
     let server = Server::start();
     let port = server.port();

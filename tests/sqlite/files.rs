@@ -191,3 +191,33 @@ async fn a_full_disk_is_reported_and_loses_nothing() {
     let depth = broker.depth(&tasks()).await.unwrap().unwrap();
     assert_eq!((seen, depth.ready, depth.running), (confirmed, 0, Some(0)));
 }
+
+#[tokio::test]
+async fn a_process_that_dies_while_it_moves_the_log_into_the_file_leaves_a_sound_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let broker = open(&path("queue.db")).unwrap();
+    let messages = (0..100).map(|number| identified(&number.to_string()));
+    broker
+        .publish(&tasks(), messages.collect(), None)
+        .await
+        .unwrap();
+    // By a process of its own: to close the file in this one would end the locks that it has on it.
+    for end in ["", "-wal"] {
+        let (from, to) = (format!("queue.db{end}"), format!("dead.db{end}"));
+        let copied = std::process::Command::new("cp")
+            .args([path(&from), path(&to)])
+            .status()
+            .unwrap();
+        assert!(copied.success());
+    }
+    broker.close().await;
+    // The first page is the first that is moved, and tells how many the file will have in the end.
+    let mut file = std::fs::read(path("dead.db")).unwrap();
+    file[28..32].copy_from_slice(&100_000_u32.to_be_bytes());
+    std::fs::write(path("dead.db"), file).unwrap();
+    let broker = open(&path("dead.db")).unwrap();
+    let depth = broker.depth(&tasks()).await.unwrap().unwrap();
+    assert_eq!(depth.ready, 100);
+    broker.close().await;
+}

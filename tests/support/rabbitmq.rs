@@ -189,10 +189,9 @@ impl Node {
             .arg(self.port.to_string())
             .arg(settings)
             .stdin(Stdio::null());
+        command.env("SCUTWORK_RABBITMQ_ERL_ARGS", cluster::DEAD_LETTERS_AGAIN);
         if let Some(mapper) = self.mapper {
-            command
-                .env("SCUTWORK_RABBITMQ_EPMD", mapper.to_string())
-                .env("SCUTWORK_RABBITMQ_ERL_ARGS", cluster::DEAD_LETTERS_AGAIN);
+            command.env("SCUTWORK_RABBITMQ_EPMD", mapper.to_string());
         }
         if let Some(root) = &self.root {
             command.env("SCUTWORK_RABBITMQ_ROOT", root);

@@ -77,6 +77,10 @@ fn follow(payload: &str) -> Result<Output, Failure> {
             "list" => list(what),
             "env" => env::var(what).map_err(said),
             "get" => get(what),
+            "ask" => match first.split_once("://") {
+                Some((scheme, authority)) => fetch(scheme, authority, second),
+                None => Err(said("no URL")),
+            },
             "say" => {
                 eprintln!("{}", env::var(what).unwrap_or_default());
                 log::write(log::Level::Info, &env::var(what).unwrap_or_default(), &[]);
@@ -121,8 +125,11 @@ fn list(directory: &str) -> Result<String, String> {
 fn get(url: &str) -> Result<String, String> {
     let (scheme, rest) = url.split_once("://").ok_or("no URL")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let response =
-        request(scheme, authority, &format!("/{path}")).map_err(|error| format!("{error:?}"))?;
+    fetch(scheme, authority, &format!("/{path}"))
+}
+
+fn fetch(scheme: &str, authority: &str, path: &str) -> Result<String, String> {
+    let response = request(scheme, authority, path).map_err(|error| format!("{error:?}"))?;
     let status = response.status();
     let body = response.consume().map_err(|()| said("no body"))?;
     let stream = body.stream().map_err(|()| said("no stream"))?;

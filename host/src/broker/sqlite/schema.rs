@@ -127,6 +127,10 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), BrokerError> {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_URI;
         let probe = Connection::open_with_flags(immutable_uri(path), flags)?;
+        // A process that died while it moved the log into the file leaves one whose header tells of
+        // pages that are still in the log. To the probe, which does not read the log, that is damage,
+        // unless it may find the tables odd.
+        probe.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
         probe.pragma_query_value(None, "application_id", |row| row.get::<_, i32>(0))
     };
     match read() {
