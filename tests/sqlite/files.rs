@@ -197,7 +197,7 @@ async fn a_process_that_dies_while_it_moves_the_log_into_the_file_leaves_a_sound
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let broker = open(&path("queue.db")).unwrap();
-    let messages = (0..100).map(|number| identified(&number.to_string()));
+    let messages = (0..100).map(|number| identified(number.to_string()));
     broker
         .publish(&tasks(), messages.collect(), None)
         .await
