@@ -1,4 +1,4 @@
-//! [`Compiler`]: bytes made into something that runs, by way of the cache or of a child process that
+//! `Compiler`: bytes made into something that runs, by way of the cache or of a child process that
 //! is held to its time and memory. It knows no files of plugins.
 
 pub mod cache;

@@ -31,7 +31,7 @@ pub struct Greeting {
 }
 
 impl Greeting {
-    /// Asks the first broker that answers. Blocks, as [`Greeting::ask`] does.
+    /// Asks the first broker that answers. Blocks, for some seconds at most for each address.
     ///
     /// # Errors
     /// When none answers, or the URLs cannot be read.

@@ -1,4 +1,4 @@
-//! [`Cache`]: native code kept in files, each under the name of the plugin and the engine that it is
+//! `Cache`: native code kept in files, each under the name of the plugin and the engine that it is
 //! for. Processes share it without a lock: a file is written aside, renamed, and never changed.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};

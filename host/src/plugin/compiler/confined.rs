@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::protocol::{self, Answer, Request};
 
 /// Compiles what comes on stdin, and answers on stdout. It is the hidden command `compile`, which
-/// [`super::Compiler`] starts; call it before there are threads.
+/// the compiler starts; call it before there are threads.
 pub fn serve() -> ExitCode {
     match answer() {
         Ok(()) => ExitCode::SUCCESS,
