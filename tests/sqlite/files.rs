@@ -197,7 +197,8 @@ async fn a_process_that_dies_while_it_moves_the_log_into_the_file_leaves_a_sound
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let broker = open(&path("queue.db")).unwrap();
-    let messages = (0..100).map(|number| identified(number.to_string()));
+    // Enough that the file has to grow, which its first page tells.
+    let messages = (0..2000).map(|number| identified(number.to_string()));
     broker
         .publish(&tasks(), messages.collect(), None)
         .await
@@ -218,6 +219,6 @@ async fn a_process_that_dies_while_it_moves_the_log_into_the_file_leaves_a_sound
     std::fs::write(path("dead.db"), file).unwrap();
     let broker = open(&path("dead.db")).unwrap();
     let depth = broker.depth(&tasks()).await.unwrap().unwrap();
-    assert_eq!(depth.ready, 100);
+    assert_eq!(depth.ready, 2000);
     broker.close().await;
 }
