@@ -309,15 +309,16 @@ async fn each_missing_permission_is_named_with_the_line_that_grants_it() {
             "user": name, "vhost": "/", "configure": configure, "write": write, "read": read,
         })
     };
-    let all = r"^(amq\.default|work(\.(dead|suspects|paused|delay\..+))?)$";
+    let all = r"^work(\.(dead|suspects|paused|delay\..+))?$";
+    let publish = r"^amq\.default$";
     let definitions = serde_json::json!({
         "vhosts": [{ "name": "/" }],
         "users": [user("whole"), user("nothing"), user("reader"), user("parked")],
         "permissions": [
-            permission("whole", all, all, all),
+            permission("whole", all, publish, all),
             permission("nothing", "^$", "^$", "^$"),
             permission("reader", "^$", "^$", "^work$"),
-            permission("parked", "^work(\\.(dead|suspects|paused))?$", all, all),
+            permission("parked", "^work(\\.(dead|suspects|paused))?$", publish, all),
         ],
     });
     let file = place.file("definitions.json", definitions.to_string());
@@ -344,7 +345,7 @@ async fn each_missing_permission_is_named_with_the_line_that_grants_it() {
         .into_iter()
         .filter(|denied| denied.ends_with("`work`"))
         .collect();
-    assert_eq!(of_work, ["configure `work`", "write `work`", "read `work`"]);
+    assert_eq!(of_work, ["configure `work`", "read `work`"]);
     let text = examine("reader", 1);
     let missing = denied(&text);
     assert!(!missing.contains(&"read `work`".to_owned()), "{text}");
@@ -354,10 +355,6 @@ async fn each_missing_permission_is_named_with_the_line_that_grants_it() {
     );
     assert_eq!(
         denied(&examine("parked", 1)),
-        [
-            "configure `work.delay.due`",
-            "configure `work.delay.0`",
-            "configure `work.delay.23`",
-        ]
+        ["configure `work.delay.0`", "configure `work.delay.23`"]
     );
 }

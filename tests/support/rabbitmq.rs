@@ -189,7 +189,6 @@ impl Node {
             .arg(self.port.to_string())
             .arg(settings)
             .stdin(Stdio::null());
-        command.env("SCUTWORK_RABBITMQ_ERL_ARGS", cluster::DEAD_LETTERS_AGAIN);
         if let Some(mapper) = self.mapper {
             command.env("SCUTWORK_RABBITMQ_EPMD", mapper.to_string());
         }

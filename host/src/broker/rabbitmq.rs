@@ -18,6 +18,7 @@ mod greeting;
 mod hold;
 mod inlet;
 mod line;
+mod lock;
 mod loops;
 mod message;
 mod outlet;
@@ -27,6 +28,7 @@ mod publisher;
 mod repair;
 mod replies;
 mod reply_address;
+mod scheduler;
 mod stop;
 mod suspects;
 mod topology;
@@ -43,7 +45,7 @@ use self::address::Address;
 use self::connection::Connector;
 use self::consumer::RabbitConsumer;
 use self::dead_letters::RabbitDeadLetters;
-use self::delay::Delay;
+use self::delay::Stay;
 pub use self::greeting::Greeting;
 use self::hold::Desk;
 use self::loops::Loops;
@@ -307,15 +309,19 @@ async fn publish_all(
     messages: Vec<Message>,
     after: Option<Duration>,
 ) -> Result<(), BrokerError> {
-    let to = match after {
-        Some(after) if !after.is_zero() => Destination::Later(queue, Delay::nearest(after)),
-        Some(_) | None => Destination::Queue(queue),
+    let stay = after.and_then(Stay::after);
+    let to = match stay {
+        Some(stay) => Destination::Delay(queue, stay.level),
+        None => Destination::Queue(queue),
     };
     let what = format!("cannot publish to queue `{queue}`");
     let publish = |message: Message| {
         let what = &what;
         async move {
-            let properties = message::write(&message).map_err(BrokerError::Refused)?;
+            let mut properties = message::write(&message).map_err(BrokerError::Refused)?;
+            if let Some(stay) = stay {
+                properties = message::put_off(properties, stay);
+            }
             let mut pace = Pace::new();
             let mut tries = 1;
             loop {

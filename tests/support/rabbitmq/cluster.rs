@@ -9,12 +9,6 @@ use super::{Node, three_free_ports, until};
 /// What lets nodes into each other's cluster.
 const COOKIE: &str = "one-cluster-of-a-test";
 
-/// A node takes what is due out of a delay queue and gives it to the queue that it is for. If that has no
-/// leader at that moment, because its node died or has only just come back, it says no, and RabbitMQ tries again after this long.
-/// The default is three minutes, and no test waits that long.
-pub(super) const DEAD_LETTERS_AGAIN: &str =
-    "-rabbit dead_letter_worker_publisher_confirm_timeout 3000";
-
 /// Nodes of one cluster. They end when it is dropped.
 pub(crate) struct Cluster {
     nodes: Vec<Node>,

@@ -4,9 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Seconds between heartbeats where the URL does not say. A dead peer is noticed at twice that.
 const HEARTBEAT: u16 = 15;
+
+/// How long a probe waits to be let in.
+const LISTENS: Duration = Duration::from_secs(2);
 
 /// Where a broker is and who we are there.
 #[derive(Clone)]
@@ -82,6 +87,13 @@ impl Address {
 
     pub(super) fn is_encrypted(&self) -> bool {
         self.0.scheme == AMQPScheme::AMQPS
+    }
+
+    /// Whether anybody listens there.
+    pub(super) async fn takes_connections(&self) -> bool {
+        let authority = &self.0.authority;
+        let connecting = TcpStream::connect((authority.host.as_str(), authority.port));
+        matches!(timeout(LISTENS, connecting).await, Ok(Ok(_)))
     }
 
     /// What the client library connects with; it holds the password.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
 use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, OwnedTLSConfig, TLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
@@ -22,6 +23,8 @@ use crate::broker::BrokerError;
 
 /// How long one address may take to answer, TLS and login included.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How often to ask whether a broker is back, at most.
+const PROBE: Duration = Duration::from_secs(1);
 /// How long the broker may take to answer anything else that it is asked.
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long the broker may take to say goodbye.
@@ -95,6 +98,34 @@ impl Connector {
         } else {
             BrokerError::Unavailable(all)
         })
+    }
+
+    /// Waits before the next try to connect: this long, or until an address takes connections at which
+    /// nobody listened before. To ask that costs next to nothing and is done about every second, so that
+    /// a broker that is back is not left waiting.
+    pub(super) async fn wait(&self, wait: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.is_back() => {}
+        }
+    }
+
+    async fn is_back(&self) {
+        let mut was_gone = false;
+        loop {
+            let asked = self.addresses.iter().map(Address::takes_connections);
+            let is_here = FuturesUnordered::from_iter(asked)
+                .any(std::future::ready)
+                .await;
+            match (is_here, was_gone) {
+                (true, true) => return,
+                // Something else is wrong with it.
+                (true, false) => std::future::pending().await,
+                (false, _) => was_gone = true,
+            }
+            // Not all workers in the same moment.
+            tokio::time::sleep(PROBE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        }
     }
 
     async fn open_one(

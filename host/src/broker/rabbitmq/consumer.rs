@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -18,6 +18,7 @@ use super::line::{self, Ledger, Line};
 use super::message;
 use super::pace::Pace;
 use super::pause::{self, Seen};
+use super::scheduler::Scheduler;
 use super::stop::{Stop, Switch, switch};
 use super::topology;
 use super::{SettlementMode, consumer_timeout};
@@ -57,14 +58,11 @@ struct Generation {
     line: Option<(Line, Ledger)>,
     /// None: it cannot be seen whether the queue is paused.
     is_paused: Option<watch::Sender<bool>>,
-    /// Whether we may tie the queue to its delay queues.
-    ties_delays: bool,
 }
 
 /// What the lines of one connection are opened on.
 struct Ground<'a> {
     link: &'a Link,
-    ties_delays: bool,
     /// Where every line's ledger goes.
     ledgers: mpsc::UnboundedSender<Ledger>,
 }
@@ -163,21 +161,18 @@ impl Source {
             let is_paused = self.look_for_pause(&link).await;
             let line = match is_paused {
                 Some(true) => None,
-                Some(false) | None => Some(Line::open(&link, queue, self.prefetch).await?),
+                Some(false) | None => Some(Line::open(&link, queue.as_str(), self.prefetch).await?),
             };
             Ok((line, is_paused.map(watch::Sender::new)))
         };
         let (line, is_paused) = opened
             .await
             .map_err(|trouble: Trouble| trouble.while_doing(&what))?;
-        let ties_delays = self.desk.mode == SettlementMode::Standard
-            && topology::reattach_delays(&link, queue).await;
         Ok(Generation {
             link,
             events,
             line,
             is_paused,
-            ties_delays,
         })
     }
 
@@ -230,10 +225,10 @@ impl Source {
             let wait = pace.wait();
             (self.desk.notices)(Notice::Disconnected(
                 self.desk.queue.clone(),
-                format!("{why}; trying again in {}", show_duration(wait)),
+                format!("{why}; trying again within {}", show_duration(wait)),
             ));
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = self.connector.wait(wait) => {}
                 () = stopped.asked() => return,
             }
             opened = tokio::select! {
@@ -254,12 +249,10 @@ impl Source {
             mut events,
             line,
             is_paused,
-            ties_delays,
         } = generation;
         let (ledgers, kept) = mpsc::unbounded_channel();
         let ground = Ground {
             link: &link,
-            ties_delays,
             ledgers,
         };
         let line = line.map(|opened| ground.lay(opened));
@@ -270,10 +263,13 @@ impl Source {
                 None => std::future::pending().await,
             }
         };
+        let scheduler = Scheduler::new(&link, &self.desk);
+        let scheduled = scheduler.run(stopped.clone());
+        let in_order = async { tokio::try_join!(line::keep(kept), scheduled.map(Ok)).map(drop) };
         let end = tokio::select! {
             why = self.hand_out(ground, line, deliveries, stopped, paused) => End::Lost(why),
             why = follow_pause => End::Lost(why),
-            written = line::keep(kept) => match written {
+            ended = in_order => match ended {
                 Ok(()) => End::Stopped,
                 Err(trouble) => End::Lost(self.explain(trouble)),
             },
@@ -391,12 +387,10 @@ impl Source {
     /// Opens another line, to a queue that may have been made anew.
     async fn line(&self, ground: &Ground<'_>) -> Result<Line, String> {
         let Desk { queue, .. } = &*self.desk;
-        let opened = Line::open(ground.link, queue, self.prefetch).await;
-        let line = ground.lay(opened.map_err(|trouble| self.explain(trouble))?);
-        if ground.ties_delays {
-            topology::reattach_delays(ground.link, queue).await;
-        }
-        Ok(line)
+        let opened = Line::open(ground.link, queue.as_str(), self.prefetch).await;
+        opened
+            .map(|opened| ground.lay(opened))
+            .map_err(|trouble| self.explain(trouble))
     }
 
     fn explain(&self, trouble: Trouble) -> String {

@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use futures_util::stream::iter;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
-    BasicQosOptions, QueueDeclareOptions,
+    BasicQosOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, message::Delivery as Delivered};
@@ -24,6 +24,7 @@ use tokio::time::timeout;
 
 use super::WINDOW;
 use super::connection::{Connector, Link, Trouble, answer};
+use super::lock::try_lock;
 use super::message;
 use super::outlet::{Destination, Patience};
 use super::pace::Pace;
@@ -360,34 +361,15 @@ impl DeadLetters for RabbitDeadLetters {
 
 /// Waits until no other pass looks at these dead letters, and keeps others from it for as long as the
 /// connection lives: two that held some each would both see only a part.
-///
-/// An exclusive queue is AMQP's one lock. Who may not declare it goes on without.
 async fn take_turn(link: &Link, queue: &QueueName) -> Result<(), BrokerError> {
-    const ACCESS_REFUSED: u16 = 403;
-    const LOCKED: u16 = 405;
     let name = format!("{}.look", topology::dead_name(queue));
-    let exclusive = QueueDeclareOptions {
-        exclusive: true,
-        auto_delete: true,
-        ..QueueDeclareOptions::default()
-    };
     let mut pace = Pace::new();
     let began = Instant::now();
     loop {
-        let channel = link
-            .channel()
-            .await
-            .map_err(|trouble| looking(queue, trouble))?;
-        let declaring =
-            channel.queue_declare(name.as_str().into(), exclusive, FieldTable::default());
-        match answer(declaring).await {
-            Ok(_) => return Ok(()),
-            Err(trouble) if trouble.code == Some(ACCESS_REFUSED) => return Ok(()),
-            Err(trouble) if trouble.code == Some(LOCKED) && began.elapsed() < TURN => {
-                // Of a lock's end the broker tells nobody.
-                tokio::time::sleep(pace.wait()).await;
-            }
-            Err(trouble) if trouble.code == Some(LOCKED) => {
+        match try_lock(link, &name).await {
+            Ok(true) => return Ok(()),
+            Ok(false) if began.elapsed() < TURN => tokio::time::sleep(pace.wait()).await,
+            Ok(false) => {
                 return Err(BrokerError::Unavailable(anyhow!(
                     "another command has been at the dead letters of queue `{queue}` for long; try again when it has ended"
                 )));

@@ -134,7 +134,7 @@ async fn look(
 ) -> Result<(Vec<(String, QueueState)>, Vec<Denied>), Trouble> {
     let mut states = Vec::new();
     let mut denied = Vec::new();
-    if !may_publish(link).await? {
+    if !is_granted(link, Right::Write, DEFAULT_EXCHANGE).await? {
         denied.push(Denied {
             right: Right::Write,
             name: DEFAULT_EXCHANGE.to_owned(),
@@ -168,7 +168,7 @@ async fn needed(
     queue: &QueueName,
     mode: SettlementMode,
 ) -> Result<Vec<(String, &'static [Right])>, Trouble> {
-    use Right::{Configure, Read, Write};
+    use Right::{Configure, Read};
     let names = match mode {
         SettlementMode::Standard => vec![
             queue.to_string(),
@@ -182,36 +182,24 @@ async fn needed(
     for name in names {
         // What is there is taken as it is, and nobody needs to make it.
         let exists = !matches!(topology::count(link, &name).await, Ok(None));
-        let is_bound = mode == SettlementMode::Standard && name == queue.as_str();
-        needed.push((
-            name,
-            match (exists, is_bound) {
-                (false, true) => &[Configure, Write, Read],
-                (true, true) => &[Write, Read],
-                (false, false) => &[Configure, Read],
-                (true, false) => &[Read],
-            },
-        ));
+        needed.push((name, if exists { &[Read] } else { &[Configure, Read] }));
     }
     if mode == SettlementMode::Standard {
         // The lowest and the highest stand for all between them.
-        for name in [
-            delay::due_name(queue),
-            delay::level_name(queue, 0),
-            delay::level_name(queue, delay::LEVELS - 1),
-        ] {
-            needed.push((name, &[Configure, Write, Read]));
+        for level in [0, delay::LEVELS - 1] {
+            needed.push((delay::level_name(queue, level), &[Configure, Read]));
         }
     }
     Ok(needed)
 }
 
-/// Whether the broker grants a right on this name. It knows rights by names alone, whatever bears them.
+/// Whether the broker grants a right on this name. It knows rights by names alone, whatever bears them; all
+/// that is published goes by the one exchange.
 async fn is_granted(link: &Link, right: Right, name: &str) -> Result<bool, Trouble> {
     let channel = link.channel().await?;
     let tried = match right {
         Right::Configure => try_to_declare(&channel, name).await,
-        Right::Write => try_to_unbind(&channel, name).await,
+        Right::Write => try_to_publish(&channel).await,
         Right::Read => try_to_consume(&channel, name).await,
     };
     match tried {
@@ -228,22 +216,6 @@ async fn try_to_declare(channel: &Channel, name: &str) -> Result<(), Trouble> {
     topology::declare(channel, name, arguments).await
 }
 
-/// Needs the right to write to the queue first, and then to read from the exchange of the same name.
-async fn try_to_unbind(channel: &Channel, name: &str) -> Result<(), Trouble> {
-    let nobody = format!("scutwork-doctor-{}", Uuid::now_v7());
-    let unbound = answer(channel.queue_unbind(
-        name.into(),
-        name.into(),
-        nobody.into(),
-        FieldTable::default(),
-    ))
-    .await;
-    match unbound {
-        Err(trouble) if trouble.text.contains(&format!("exchange '{name}'")) => Ok(()),
-        other => other,
-    }
-}
-
 /// A priority is a number, so no message is ever sent for this.
 async fn try_to_consume(channel: &Channel, name: &str) -> Result<(), Trouble> {
     let mut arguments = FieldTable::default();
@@ -258,15 +230,14 @@ async fn try_to_consume(channel: &Channel, name: &str) -> Result<(), Trouble> {
 }
 
 /// Publishes what nobody gets.
-async fn may_publish(link: &Link) -> Result<bool, Trouble> {
-    let channel = link.channel().await?;
+async fn try_to_publish(channel: &Channel) -> Result<(), Trouble> {
     answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
     let nobody = format!("scutwork-doctor-{}", Uuid::now_v7());
     let options = BasicPublishOptions {
         mandatory: true,
         immediate: false,
     };
-    let published = answer(async {
+    answer(async {
         channel
             .basic_publish(
                 "".into(),
@@ -277,12 +248,9 @@ async fn may_publish(link: &Link) -> Result<bool, Trouble> {
             )
             .await?
             .await
-    });
-    match published.await {
-        Ok(_) => Ok(true),
-        Err(trouble) if trouble.code == Some(ACCESS_REFUSED) => Ok(false),
-        Err(trouble) => Err(trouble),
-    }
+    })
+    .await
+    .map(drop)
 }
 
 /// What a queue is. One that is there is declared as we would make it, which changes nothing.

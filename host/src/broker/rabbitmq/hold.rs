@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::SettlementMode;
 use super::acks::{Ack, Acks, Verdict};
-use super::delay::Delay;
+use super::delay::Stay;
 use super::message;
 use super::outlet::{Destination, NotPublished, Patience};
 use super::pace::Pace;
@@ -155,7 +155,7 @@ impl RabbitHold {
         let properties =
             message::copy(&self.original, message, record).map_err(|error| format!("{error:#}"))?;
         let queue = &self.desk.queue;
-        if after.is_zero() {
+        let Some(stay) = Stay::after(after) else {
             let to = if record.on_trial {
                 Destination::Suspects(queue)
             } else {
@@ -175,8 +175,9 @@ impl RabbitHold {
                     return Ok(Verdict::Ack);
                 }
             }
-        }
-        let to = Destination::Later(queue, Delay::nearest(after));
+        };
+        let properties = message::put_off(properties, stay);
+        let to = Destination::Delay(queue, stay.level);
         self.send(to, properties, &message.body).await?;
         Ok(Verdict::Ack)
     }

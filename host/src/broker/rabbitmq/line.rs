@@ -5,11 +5,10 @@ use futures_util::stream::FuturesUnordered;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer as Stream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::acks::{self, Ack, Acks};
+use super::acks::{self, Ack, Acks, Verdict};
 use super::connection::{Link, Trouble, answer};
-use crate::name::QueueName;
 
 /// A subscription. Each has its own channel: one that consumed from a queue which was deleted and made
 /// again is of no use for the new one, because 3.10.8 keeps in it what it knew of the old one.
@@ -30,20 +29,20 @@ impl Line {
     /// Subscribes to a queue. Nothing is acked until somebody keeps the ledger.
     pub(super) async fn open(
         link: &Link,
-        queue: &QueueName,
+        queue: &str,
         prefetch: u16,
     ) -> Result<(Line, Ledger), Trouble> {
         let channel = link.channel().await?;
         answer(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         let consuming = channel.basic_consume(
-            queue.as_str().into(),
+            queue.into(),
             "".into(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
         );
         let stream = answer(consuming)
             .await
-            .map_err(|trouble| trouble.lacking("read", queue.as_str()))?;
+            .map_err(|trouble| trouble.lacking("read", queue))?;
         let (acks, settled) = mpsc::unbounded_channel();
         let ledger = Ledger {
             channel: channel.clone(),
@@ -64,6 +63,18 @@ impl Line {
             .channel
             .basic_cancel(self.stream.tag(), BasicCancelOptions::default());
         answer(cancelled).await
+    }
+
+    /// Settles a delivery, and does not wait for the broker to hear it.
+    pub(super) fn settle(&self, tag: u64, verdict: Verdict) {
+        let (arrived, _) = oneshot::channel();
+        let ack = Ack {
+            tag,
+            verdict,
+            arrived,
+        };
+        // With the ledger's end the channel is gone, and what came by it is delivered again.
+        let _ = self.acks.send(ack);
     }
 
     /// Whether nothing that came by it waits for its settlement.
@@ -89,7 +100,8 @@ pub(super) async fn keep(mut ledgers: mpsc::UnboundedReceiver<Ledger>) -> Result
 }
 
 impl Ledger {
-    async fn keep(mut self) -> Result<(), Trouble> {
+    /// Writes what is settled on one line, until all that came by it is, and ends its channel.
+    pub(super) async fn keep(mut self) -> Result<(), Trouble> {
         acks::write(&self.channel, self.prefetch, &mut self.settled).await?;
         // Nothing more is expected of it, whatever the answer.
         let _ = answer(self.channel.close(200, "done".into())).await;

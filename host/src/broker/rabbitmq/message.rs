@@ -7,6 +7,7 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
+use super::delay::Stay;
 use super::repair::{SHED, SUBSTITUTE};
 use crate::broker::{Message, Record, ReplyTo};
 use crate::name::QueueName;
@@ -20,10 +21,21 @@ const ON_TRIAL: &str = "scutwork-on-trial";
 const NOTIFY: &str = "scutwork-notify";
 const OUTCOME: &str = "scutwork-outcome";
 const TASK: &str = "scutwork-task";
+const LEAVES: &str = "scutwork-leaves";
+const DUE: &str = "scutwork-due";
 const KNOCK: &str = "scutwork-knock";
 
 /// The most of a dead letter's error text that travels with it, in bytes.
 const ERROR_BYTES: usize = 4096;
+
+/// The times of a message in a delay queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    /// When it leaves this one.
+    pub(super) leaves: SystemTime,
+    /// When it goes to the task queue.
+    pub(super) due: SystemTime,
+}
 
 /// Reads a message as it was delivered, and says what the repair of its frames has replaced. A header's
 /// value that is not UTF-8 is kept as well as can be.
@@ -303,6 +315,39 @@ pub(super) fn renew(original: &BasicProperties) -> Result<BasicProperties> {
         }
     }
     Ok(copy(original, &message, &message.record)?.with_headers(headers))
+}
+
+/// The properties with which a message waits in a delay queue.
+pub(super) fn put_off(properties: BasicProperties, stay: Stay) -> BasicProperties {
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    headers.insert(LEAVES.into(), AMQPValue::LongLongInt(millis(stay.leaves)));
+    headers.insert(DUE.into(), AMQPValue::LongLongInt(millis(stay.due)));
+    properties.with_headers(headers)
+}
+
+/// What a message in a delay queue says of its times. None: somebody else put it there.
+pub(super) fn waiting(properties: &BasicProperties) -> Option<Waiting> {
+    let table = properties.headers().as_ref()?.inner();
+    Some(Waiting {
+        leaves: table.get(LEAVES).and_then(number).map(time)?,
+        due: table.get(DUE).and_then(number).map(time)?,
+    })
+}
+
+/// The properties with which what waited goes to the next delay queue, or to the task queue.
+pub(super) fn passed_on(original: &BasicProperties, stay: Option<Stay>) -> Result<BasicProperties> {
+    let renewed = renew(original)?;
+    let mut headers = FieldTable::default();
+    for (name, value) in renewed.headers().iter().flatten() {
+        if !matches!(name.as_str(), LEAVES | DUE) {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    let properties = renewed.with_headers(headers);
+    Ok(match stay {
+        Some(stay) => put_off(properties, stay),
+        None => properties,
+    })
 }
 
 /// The properties of a reply.

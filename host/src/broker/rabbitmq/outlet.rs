@@ -10,7 +10,7 @@ use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::{OnceCell, watch};
 
 use super::connection::{Link, Trouble, answer};
-use super::delay::{self, Delay, LEVELS};
+use super::delay::{self, LEVELS};
 use super::{message, topology};
 use crate::broker::Depth;
 use crate::name::QueueName;
@@ -44,8 +44,8 @@ struct Known {
 pub(super) enum Destination<'a> {
     /// A task queue, now.
     Queue(&'a QueueName),
-    /// A task queue, later.
-    Later(&'a QueueName, Delay),
+    /// A level of a task queue's delay queues.
+    Delay(&'a QueueName, u32),
     /// The dead letters of a task queue.
     Dead(&'a QueueName),
     /// The suspects of a task queue.
@@ -96,13 +96,11 @@ impl Outlet {
         patience: Patience,
     ) -> Result<(), NotPublished> {
         self.make_ready(to, patience).await?;
-        let (exchange, key) = route(to);
-        let first = self
-            .send(&exchange, &key, properties.clone(), body, patience)
-            .await;
+        let queue = route(to);
+        let first = self.send(&queue, properties.clone(), body, patience).await;
         let gone = match (&first, to) {
             (Err(NotPublished::Unroutable(_)), Destination::Queue(queue))
-            | (Err(NotPublished::Unroutable(_)), Destination::Later(queue, _))
+            | (Err(NotPublished::Unroutable(_)), Destination::Delay(queue, _))
             | (Err(NotPublished::Unroutable(_)), Destination::Dead(queue))
             | (Err(NotPublished::Unroutable(_)), Destination::Suspects(queue)) => queue,
             (_, Destination::Reply(_)) | (Ok(()) | Err(_), _) => return first,
@@ -110,14 +108,12 @@ impl Outlet {
         // Somebody deleted the queue since we saw it.
         self.forget(gone);
         self.make_ready(to, patience).await?;
-        topology::reattach_delays(&self.link, gone).await;
-        self.send(&exchange, &key, properties, body, patience).await
+        self.send(&queue, properties, body, patience).await
     }
 
     async fn send(
         &self,
-        exchange: &str,
-        key: &str,
+        queue: &str,
         properties: BasicProperties,
         body: &[u8],
         patience: Patience,
@@ -128,7 +124,7 @@ impl Outlet {
         };
         let confirmed = async {
             self.channel
-                .basic_publish(exchange.into(), key.into(), options, body, properties)
+                .basic_publish("".into(), queue.into(), options, body, properties)
                 .await?
                 .await
         };
@@ -162,12 +158,7 @@ impl Outlet {
                 // Confirms are on from the start, so this is a channel that is none of ours.
                 Ok(Confirmation::NotRequested) => Err(trouble(None, "no confirm".to_owned())),
                 Err(error) => {
-                    let written_to = if exchange.is_empty() {
-                        DEFAULT_EXCHANGE
-                    } else {
-                        exchange
-                    };
-                    let trouble = Trouble::from(error).lacking("write to", written_to);
+                    let trouble = Trouble::from(error).lacking("write to", DEFAULT_EXCHANGE);
                     self.fail(&trouble.text);
                     Err(NotPublished::Trouble(trouble))
                 }
@@ -209,10 +200,10 @@ impl Outlet {
     async fn prepare(&self, to: Destination<'_>) -> Result<(), Trouble> {
         match to {
             Destination::Queue(queue) => self.known(queue).ensure_queue(&self.link, queue).await,
-            Destination::Later(queue, delay) => {
+            Destination::Delay(queue, level) => {
                 let known = self.known(queue);
                 known.ensure_queue(&self.link, queue).await?;
-                known.ensure_levels(&self.link, queue, delay.top()).await
+                known.ensure_levels(&self.link, queue, level).await
             }
             Destination::Dead(queue) => self
                 .known(queue)
@@ -250,7 +241,7 @@ impl Outlet {
     /// Whether a queue is there, asked by a message that is gone as soon as it has come. A declaration
     /// would be answered with an error, which the broker's log has too: once an answer.
     pub(super) async fn knocks_at(&self, name: &str) -> Result<bool, NotPublished> {
-        let sent = self.send("", name, message::knock(), b"", Patience::Bounded);
+        let sent = self.send(name, message::knock(), b"", Patience::Bounded);
         match sent.await {
             Ok(()) => Ok(true),
             Err(NotPublished::Unroutable(_)) => Ok(false),
@@ -318,24 +309,26 @@ impl Known {
             .copied()
     }
 
+    /// From the lowest up, so that whoever looks for them knows the highest by the first gap.
     async fn ensure_levels(&self, link: &Link, queue: &QueueName, top: u32) -> Result<(), Trouble> {
         for (level, cell) in (0..=top).zip(&self.levels) {
-            cell.get_or_try_init(|| topology::ensure_level(link, queue, level))
-                .await?;
+            cell.get_or_try_init(|| async move {
+                topology::ensure_own_queue(link, &delay::level_name(queue, level)).await
+            })
+            .await?;
         }
         Ok(())
     }
 }
 
-fn route(to: Destination<'_>) -> (String, String) {
+/// The queue that a message goes to, by the exchange without a name.
+fn route(to: Destination<'_>) -> String {
     match to {
-        Destination::Queue(queue) => (String::new(), queue.as_str().to_owned()),
-        Destination::Dead(queue) => (String::new(), topology::dead_name(queue)),
-        Destination::Suspects(queue) => (String::new(), topology::suspects_name(queue)),
-        Destination::Later(queue, delay) => {
-            (delay::level_name(queue, delay.top()), delay.routing_key())
-        }
-        Destination::Reply(address) => (String::new(), address.to_owned()),
+        Destination::Queue(queue) => queue.as_str().to_owned(),
+        Destination::Dead(queue) => topology::dead_name(queue),
+        Destination::Suspects(queue) => topology::suspects_name(queue),
+        Destination::Delay(queue, level) => delay::level_name(queue, level),
+        Destination::Reply(address) => address.to_owned(),
     }
 }
 

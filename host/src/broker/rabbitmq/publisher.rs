@@ -150,11 +150,11 @@ async fn supervise(
         state.send_replace(State::Down(why.clone()));
         let wait = pace.wait();
         notices(Notice::Warning(format!(
-            "cannot publish: {why}; trying again in {}",
+            "cannot publish: {why}; trying again within {}",
             show_duration(wait)
         )));
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = connector.wait(wait) => {}
             () = stopped.asked() => return,
         }
         opened = tokio::select! {

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 pub(super) struct Switch(watch::Sender<bool>);
 
 /// The loop's end of a [`Switch`].
+#[derive(Clone)]
 pub(super) struct Stop(watch::Receiver<bool>);
 
 /// A switch, and what it switches.

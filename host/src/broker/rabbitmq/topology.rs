@@ -1,12 +1,9 @@
 //! What must be on the broker before a message can go there: task queues, dead-letter queues, and the
 //! delay queues of [`super::delay`]. A queue that is there is taken as it is.
 
-use lapin::options::{
-    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-    QueuePurgeOptions,
-};
+use lapin::options::{QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, ExchangeKind, Queue};
+use lapin::{Channel, Queue};
 
 use super::connection::{Link, Trouble, answer};
 use super::delay::{self, LEVELS};
@@ -49,7 +46,8 @@ pub(super) async fn ensure_queue(link: &Link, name: &str) -> Result<(), Trouble>
     }
 }
 
-/// How often a message beside the task queue may come back: a dead letter that is looked at, a suspect. To be without end is said in two ways that
+/// How often a message beside the task queue may come back: a dead letter that is looked at, a suspect, one
+/// that is not due yet. To be without end is said in two ways that
 /// exclude each other: 4.0.5 has no limit at -1 and twenty without the argument, but 3.10.8 drops at -1
 /// what was put back once.
 const LOOKS: i64 = 1_000_000_000;
@@ -92,81 +90,6 @@ pub(super) fn quorum() -> FieldTable {
         "x-queue-type".into(),
         AMQPValue::LongString("quorum".into()),
     );
-    arguments
-}
-
-/// Binds a queue to its delay queues, where messages may be waiting: one that was deleted and made again
-/// has lost that. Without the right to do so, of which the answer tells, all else still works.
-pub(super) async fn reattach_delays(link: &Link, queue: &QueueName) -> bool {
-    match link.channel().await {
-        Ok(channel) => ensure_due(&channel, queue).await.is_ok(),
-        Err(_) => false,
-    }
-}
-
-/// Sees that what comes out of the delay queues finds the task queue.
-async fn ensure_due(channel: &Channel, queue: &QueueName) -> Result<(), Trouble> {
-    let due = delay::due_name(queue);
-    exchange(channel, &due, ExchangeKind::Fanout).await?;
-    bind_queue(channel, queue.as_str(), &due, "").await
-}
-
-/// Sees that a level is there, and that it leads on: to the level below, or from the lowest to the task
-/// queue. The lower levels must be there. Where we have no right to make it, one that is there must do.
-pub(super) async fn ensure_level(
-    link: &Link,
-    queue: &QueueName,
-    level: u32,
-) -> Result<(), Trouble> {
-    match make_level(link, queue, level).await {
-        Err(trouble) if trouble.code == Some(ACCESS_REFUSED) => {
-            let name = delay::level_name(queue, level);
-            if is_exchange(link, &name).await? && count(link, &name).await?.is_some() {
-                Ok(())
-            } else {
-                Err(trouble)
-            }
-        }
-        made => made,
-    }
-}
-
-async fn make_level(link: &Link, queue: &QueueName, level: u32) -> Result<(), Trouble> {
-    let channel = link.channel().await?;
-    let name = delay::level_name(queue, level);
-    let next = match level.checked_sub(1) {
-        None => {
-            ensure_due(&channel, queue).await?;
-            delay::due_name(queue)
-        }
-        Some(below) => delay::level_name(queue, below),
-    };
-    exchange(&channel, &name, ExchangeKind::Topic).await?;
-    declare(&channel, &name, level_arguments(level, &next)).await?;
-    bind_queue(&channel, &name, &name, &delay::binding_key(level, 1)).await?;
-    let bound = answer(channel.exchange_bind(
-        next.as_str().into(),
-        name.into(),
-        delay::binding_key(level, 0).into(),
-        ExchangeBindOptions::default(),
-        FieldTable::default(),
-    ));
-    bound
-        .await
-        .map_err(|trouble| trouble.lacking("write to", &next))
-}
-
-fn level_arguments(level: u32, next: &str) -> FieldTable {
-    let text = |text: &str| AMQPValue::LongString(text.into());
-    let mut arguments = quorum();
-    arguments.insert(
-        "x-message-ttl".into(),
-        AMQPValue::LongLongInt(delay::time_to_live(level)),
-    );
-    arguments.insert("x-dead-letter-exchange".into(), text(next));
-    // Without both of these the broker forgets a message before the next queue has it.
-    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-    arguments.insert("x-overflow".into(), text("reject-publish"));
     arguments
 }
 
@@ -283,49 +206,5 @@ pub(super) async fn declare(
     answer(channel.queue_declare(name.into(), options, arguments))
         .await
         .map(drop)
-        .map_err(|trouble| trouble.lacking("configure", name))
-}
-
-async fn bind_queue(
-    channel: &Channel,
-    queue: &str,
-    exchange: &str,
-    key: &str,
-) -> Result<(), Trouble> {
-    let bound = answer(channel.queue_bind(
-        queue.into(),
-        exchange.into(),
-        key.into(),
-        QueueBindOptions::default(),
-        FieldTable::default(),
-    ));
-    bound
-        .await
-        .map_err(|trouble| trouble.lacking("write to", queue))
-}
-
-/// Whether there is such an exchange. Asked on a channel of its own, like [`count`].
-async fn is_exchange(link: &Link, name: &str) -> Result<bool, Trouble> {
-    let channel = link.channel().await?;
-    let options = ExchangeDeclareOptions {
-        passive: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    let kind = ExchangeKind::Topic;
-    match answer(channel.exchange_declare(name.into(), kind, options, FieldTable::default())).await
-    {
-        Ok(()) => Ok(true),
-        Err(trouble) if trouble.code == Some(NOT_FOUND) => Ok(false),
-        Err(trouble) => Err(trouble),
-    }
-}
-
-async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<(), Trouble> {
-    let options = ExchangeDeclareOptions {
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    answer(channel.exchange_declare(name.into(), kind, options, FieldTable::default()))
-        .await
         .map_err(|trouble| trouble.lacking("configure", name))
 }

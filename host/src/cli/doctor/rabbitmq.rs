@@ -115,12 +115,10 @@ fn meaning(denied: &Denied) -> &'static str {
         "the queue cannot be paused or resumed"
     } else if name.contains(".delay.") {
         "retries and delayed tasks have nowhere to wait"
+    } else if denied.right == Right::Configure {
+        "the queue is not there and cannot be made"
     } else {
-        match denied.right {
-            Right::Configure => "the queue is not there and cannot be made",
-            Right::Write => "what was delayed cannot come back to it",
-            Right::Read => "no task can be taken from it",
-        }
+        "no task can be taken from it"
     }
 }
 
@@ -128,9 +126,9 @@ fn meaning(denied: &Denied) -> &'static str {
 fn grant(user: &str, vhost: &str, queues: &[QueueName]) -> String {
     let names: Vec<String> = queues.iter().map(|queue| escaped(queue.as_str())).collect();
     let names = names.join("|");
-    let ours = format!("({names})(\\.(dead|paused|delay\\..+))?");
+    let ours = format!("({names})(\\.(dead(\\.look)?|suspects|paused|delay\\..+))?");
     format!(
-        "rabbitmqctl set_permissions -p '{vhost}' '{user}' '^{ours}$' '^(amq\\.default|{ours})$' '^{ours}$'"
+        "rabbitmqctl set_permissions -p '{vhost}' '{user}' '^{ours}$' '^amq\\.default$' '^{ours}$'"
     )
 }
 
@@ -237,9 +235,9 @@ mod tests {
         let queues = ["a.b".parse().unwrap(), "c".parse().unwrap()];
         let line = grant("u", "/", &queues);
         assert!(
-            line.contains(r"'^(a\.b|c)(\.(dead|paused|delay\..+))?$'"),
+            line.contains(r"'^(a\.b|c)(\.(dead(\.look)?|suspects|paused|delay\..+))?$'"),
             "{line}"
         );
-        assert!(line.contains(r"(amq\.default|("), "{line}");
+        assert!(line.contains(r"'^amq\.default$'"), "{line}");
     }
 }
