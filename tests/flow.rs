@@ -23,6 +23,7 @@ on_both_brokers![
     a_changed_plugin_serves_the_next_message,
     a_runaway_is_killed_while_its_neighbours_go_on,
     a_plugin_runs_no_more_of_its_tasks_at_once_than_its_manifest_says,
+    tasks_that_wait_for_a_full_plugin_keep_no_others_from_running,
     a_message_that_is_no_task_is_dead_lettered_and_the_worker_goes_on,
 ];
 
@@ -305,6 +306,30 @@ fn a_plugin_runs_no_more_of_its_tasks_at_once_than_its_manifest_says(
         "{:?}",
         began.elapsed()
     );
+}
+
+fn tasks_that_wait_for_a_full_plugin_keep_no_others_from_running(
+    place: Place,
+    broker: &str,
+    queue: &str,
+) {
+    place.file("plugins/dots.toml", "[run]\nconcurrency = 1\n");
+    place.file("plugins/dots.wasm", scutwork::plugin::embedded::dots());
+    place.plugin("echo", "");
+    let mut worker = place.worker(broker, queue, &["--slots", "2", "--prefetch", "4"]);
+    // More than are delivered at once, each of a minute.
+    let minutes = ".".repeat(60);
+    place
+        .run(&submit(broker, queue, &["dots", &minutes, "--count", "6"]))
+        .exits(0);
+    worker.wait_for("started");
+    place
+        .run(&submit(broker, queue, &["echo", "x", "--wait"]))
+        .exits(0);
+    worker.kill();
+    let (_, said) = worker.wait();
+    assert_eq!(said.matches("INFO done").count(), 1, "{said}");
+    assert_eq!(said.matches("started").count(), 2, "{said}");
 }
 
 fn a_message_that_is_no_task_is_dead_lettered_and_the_worker_goes_on(

@@ -238,13 +238,16 @@ fn tell_settled(run: &Run<'_>, settlement: &Settlement, usage: Option<Usage>) {
                 plugin, attempt, "suspected: it was there when workers died, and will run alone"
             );
         }
+        Settlement::Release { after, .. } if after.is_zero() => {
+            info!(task, plugin, attempt, "released");
+        }
         Settlement::Release { after, .. } => {
-            info!(
+            debug!(
                 task,
                 plugin,
                 attempt,
                 after = show_duration(*after),
-                "released"
+                "waits: its plugin runs as many tasks as it may"
             );
         }
         // The first time; after that it only says the same again.

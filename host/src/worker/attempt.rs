@@ -29,6 +29,11 @@ pub(super) enum Company {
 /// drops what came back twenty times. It goes to the suspects, where it waits as long as it takes.
 const WORN: u32 = 10;
 
+/// How long a task waits at the gate of a plugin that is full, and then how long it is away. While it
+/// waits, it is unsettled: it keeps others from being delivered, and the broker does not let it for ever.
+const AT_GATE: Duration = Duration::from_secs(10);
+const AWAY: Duration = Duration::from_secs(2);
+
 /// What an attempt came to, and what the settlement depends on beside that.
 struct Attempted<'a> {
     outcome: Outcome,
@@ -89,8 +94,20 @@ pub(super) async fn run(
     }
     let decoded = Task::decode(&mut delivery.message, &shared.settings.rules);
     let attempted = match verdict(&delivery) {
-        Triage::Run => attempt(&shared, &queue, &delivery, key, decoded, company).await,
-        Triage::Suspect => return suspect(&shared, delivery).await,
+        Triage::Run => match attempt(&shared, &queue, &delivery, key, decoded, company).await {
+            Ok(attempted) => attempted,
+            Err(Full) => {
+                let record = delivery.message.record.clone();
+                return put_back(&shared, delivery, AWAY, record).await;
+            }
+        },
+        Triage::Suspect => {
+            let record = Record {
+                on_trial: true,
+                ..delivery.message.record.clone()
+            };
+            return put_back(&shared, delivery, Duration::ZERO, record).await;
+        }
         Triage::Guilty => Attempted::failed(Failure::Crashed {
             crashes: delivery.crashes,
         }),
@@ -186,6 +203,9 @@ async fn conclude(shared: &Shared, mut delivery: Delivery, ending: Box<Ending>, 
     }
 }
 
+/// Its plugin ran as many tasks as it may, all the time that this one waited.
+struct Full;
+
 async fn attempt<'a>(
     shared: &'a Shared,
     queue: &QueueName,
@@ -193,21 +213,21 @@ async fn attempt<'a>(
     key: Key,
     decoded: Result<Task, BadTask>,
     company: Company,
-) -> Attempted<'a> {
+) -> Result<Attempted<'a>, Full> {
     let task = match decoded {
         Ok(task) => task,
-        Err(bad) => return Attempted::failed(Failure::BadTask(bad)),
+        Err(bad) => return Ok(Attempted::failed(Failure::BadTask(bad))),
     };
     let places = tokio::select! {
-        places = wait_for_places(shared, &task.plugin, company) => places,
-        () = shared.stop.draining() => return Attempted::interrupted(),
+        places = wait_for_places(shared, &task.plugin, company) => places?,
+        () = shared.stop.draining() => return Ok(Attempted::interrupted()),
     };
     if !delivery.hold.is_live() {
-        return Attempted::interrupted();
+        return Ok(Attempted::interrupted());
     }
     // Looked up after the wait, so that a task runs on the version that serves when it starts.
     let Some(plugin) = shared.registry.get(&task.plugin) else {
-        return Attempted::failed(unknown_plugin(&task.plugin));
+        return Ok(Attempted::failed(unknown_plugin(&task.plugin)));
     };
     let run = Run {
         task: &task.id,
@@ -237,12 +257,12 @@ async fn attempt<'a>(
         outcome: &outcome,
         usage,
     });
-    Attempted {
+    Ok(Attempted {
         outcome,
         usage: Some(usage),
         plugin: Some(plugin),
         begun: Some(begun),
-    }
+    })
 }
 
 /// What an attempt holds while it runs among others.
@@ -257,26 +277,24 @@ async fn wait_for_places<'a>(
     shared: &'a Shared,
     plugin: &PluginName,
     company: Company,
-) -> Option<Places<'a>> {
+) -> Result<Option<Places<'a>>, Full> {
     let plugin_now = shared.registry.get_or_await(plugin).await;
     if company == Company::Nobody {
-        return None;
+        return Ok(None);
     }
     let bound = plugin_now.and_then(|plugin| plugin.manifest.concurrency);
     let gate = match bound {
         None => None,
-        Some(bound) => Some(
-            shared
-                .gate(plugin, bound)
-                .acquire_owned()
-                .await
-                .expect(OPEN),
-        ),
+        Some(bound) => {
+            let entered = shared.gate(plugin, bound).acquire_owned();
+            let entered = tokio::time::timeout(AT_GATE, entered).await;
+            Some(entered.map_err(|_| Full)?.expect(OPEN))
+        }
     };
-    Some(Places {
+    Ok(Some(Places {
         _gate: gate,
         _slot: shared.slots.acquire().await.expect(OPEN),
-    })
+    }))
 }
 
 fn unknown_plugin(name: &PluginName) -> Failure {
@@ -311,14 +329,9 @@ fn decide(
     }
 }
 
-async fn suspect(shared: &Shared, delivery: Delivery) {
-    let settlement = Settlement::Release {
-        after: Duration::ZERO,
-        record: Record {
-            on_trial: true,
-            ..delivery.message.record.clone()
-        },
-    };
+/// Puts back a task that was not run.
+async fn put_back(shared: &Shared, delivery: Delivery, after: Duration, record: Record) {
+    let settlement = Settlement::Release { after, record };
     // Nothing ran, so whoever gets it again may well do the same again.
     let _ = settle(shared, delivery, &settlement, settlement.clone(), None).await;
 }
