@@ -1,8 +1,8 @@
 //! Tasks that the broker delivers again to a worker that runs them or has run them: they are not run twice.
 
+use crate::support::network::Network;
 use crate::support::program::{Place, Running};
 use crate::support::rabbitmq::shared_url;
-use crate::support::wire::Wire;
 
 fn submit<'a>(broker: &'a str, queue: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["submit", "--broker", broker, "--queue", queue];
@@ -42,8 +42,8 @@ fn assert_one_run_when(taken: impl FnOnce(), place: &Place, worker_url: &str, ur
 #[test]
 fn a_task_that_is_delivered_again_while_it_runs_is_run_once_on_rabbitmq() {
     let (place, url) = (Place::new(), shared_url());
-    let wire = Wire::to(&url);
-    assert_one_run_when(|| wire.cut_all(), &place, wire.url(), &url);
+    let network = Network::to(&url);
+    assert_one_run_when(|| network.tear(), &place, &network.url(""), &url);
 }
 
 #[test]
@@ -68,13 +68,13 @@ fn a_task_that_is_delivered_again_while_it_runs_is_run_once_on_sqlite() {
 #[test]
 fn a_task_that_ended_while_its_broker_was_away_is_not_run_again() {
     let (place, url) = (Place::new(), shared_url());
-    let (wire, queue) = (Wire::to(&url), queue("away"));
-    let mut worker = place.worker(wire.url(), &queue, &[]);
+    let (network, queue) = (Network::to(&url), queue("away"));
+    let mut worker = place.worker(&network.url(""), &queue, &[]);
     let mut task = place.start(&submit(&url, &queue, &["dots", "...", "--wait"]));
     worker.wait_for("DEBUG started");
-    wire.hold_down();
+    network.close();
     worker.wait_for("not settled: the hold on the delivery was lost");
-    wire.let_up();
+    network.open();
     worker.wait_for("delivered again after it ran");
     assert_eq!(task.code(), Some(0));
     worker.wait_for("INFO done");
@@ -84,14 +84,14 @@ fn a_task_that_ended_while_its_broker_was_away_is_not_run_again() {
 #[test]
 fn a_task_whose_ack_was_cut_off_on_its_way_is_not_run_again() {
     let (place, url) = (Place::new(), shared_url());
-    let (wire, queue) = (Wire::to(&url), queue("ack"));
-    let mut worker = place.worker(wire.url(), &queue, &[]);
+    let (network, queue) = (Network::to(&url), queue("ack"));
+    let mut worker = place.worker(&network.url(""), &queue, &[]);
     let mut task = place.start(&submit(&url, &queue, &["dots", "...", "--wait"]));
     worker.wait_for("DEBUG started");
     // The reply goes over the first connection, and the ack gets no further than here.
-    wire.freeze(1);
+    network.keep_back(1);
     assert_eq!(task.code(), Some(0));
-    wire.cut(1);
+    network.tear_one(1);
     worker.wait_for("delivered again");
     worker.wait_for("INFO done");
     assert_one_run(worker, "INFO done");
@@ -101,13 +101,13 @@ fn a_task_whose_ack_was_cut_off_on_its_way_is_not_run_again() {
 fn what_was_published_before_its_ack_was_cut_off_is_not_published_again() {
     let (place, url) = (Place::new(), shared_url());
     place.plugin("picky", "");
-    let (wire, queue) = (Wire::to(&url), queue("published"));
-    let mut worker = place.worker(wire.url(), &queue, &[]);
+    let (network, queue) = (Network::to(&url), queue("published"));
+    let mut worker = place.worker(&network.url(""), &queue, &[]);
     // A worker's first connection publishes, and its second takes and acks.
-    wire.freeze(1);
+    network.keep_back(1);
     let mut task = place.start(&submit(&url, &queue, &["picky", "no", "--wait"]));
     assert_eq!(task.code(), Some(1));
-    wire.cut(1);
+    network.tear_one(1);
     worker.wait_for("ERROR dead");
     let said = assert_one_run(worker, "ERROR dead");
     assert!(said.contains("was lost with its ack"), "{said}");

@@ -57,11 +57,19 @@ async fn hold_back(node: &Node, raise: &[&str], clear: &[&str]) {
     broker.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_alarm_holds_publishing_back_and_says_so_while_acks_go_on() {
-    let node = Node::start().await;
+async fn raise_alarms(node: Node) {
     let memory = "set_vm_memory_high_watermark";
     hold_back(&node, &[memory, "0.00001"], &[memory, "0.6"]).await;
     let disk = "set_disk_free_limit";
     hold_back(&node, &[disk, "900000000000000"], &[disk, "1MB"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_holds_publishing_back_and_says_so_while_acks_go_on() {
+    raise_alarms(Node::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_of_version_4_holds_publishing_back_and_says_so_while_acks_go_on() {
+    raise_alarms(Node::start_4().await).await;
 }

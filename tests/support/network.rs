@@ -1,6 +1,7 @@
 //! [`Network`]: the way between a worker and a RabbitMQ node, which a test can cut without closing a
 //! connection, and into which it can put a word of the broker's.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
@@ -29,6 +30,10 @@ struct Shared {
 struct Cuts {
     to_broker: bool,
     from_broker: bool,
+    /// Connections on which nothing reaches the broker.
+    stuck: BTreeSet<usize>,
+    /// No new connection is let through.
+    is_closed: bool,
     is_over: bool,
 }
 
@@ -57,8 +62,15 @@ impl Network {
         let accepting = shared.clone();
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                if accepting.cuts.lock().unwrap().is_over {
+                let (is_over, is_closed) = {
+                    let cuts = accepting.cuts.lock().unwrap();
+                    (cuts.is_over, cuts.is_closed)
+                };
+                if is_over {
                     return;
+                }
+                if is_closed {
+                    continue;
                 }
                 // A node that is down is a connection that ends.
                 if let (Ok(client), Ok(broker)) = (client, TcpStream::connect(&target)) {
@@ -91,11 +103,38 @@ impl Network {
         self.shared.healed.notify_all();
     }
 
+    /// Lets nothing reach the broker any more on one connection, until it is torn.
+    pub(crate) fn keep_back(&self, number: usize) {
+        self.shared.cuts.lock().unwrap().stuck.insert(number);
+    }
+
     /// Breaks every connection.
     pub(crate) fn tear(&self) {
-        for pipe in self.shared.pipes.lock().unwrap().drain(..) {
-            end(&pipe.client, &pipe.broker);
+        let count = self.shared.pipes.lock().unwrap().len();
+        for number in 0..count {
+            self.tear_one(number);
         }
+    }
+
+    /// Breaks one connection, counted from 0 in the order in which they were made.
+    pub(crate) fn tear_one(&self, number: usize) {
+        let pipes = self.shared.pipes.lock().unwrap();
+        let pipe = &pipes[number];
+        end(&pipe.client, &pipe.broker);
+        *pipe.consumer.lock().unwrap() = None;
+        self.shared.cuts.lock().unwrap().stuck.remove(&number);
+        self.shared.healed.notify_all();
+    }
+
+    /// Breaks every connection and lets no new one through.
+    pub(crate) fn close(&self) {
+        self.shared.cuts.lock().unwrap().is_closed = true;
+        self.tear();
+    }
+
+    /// Lets new connections through again.
+    pub(crate) fn open(&self) {
+        self.shared.cuts.lock().unwrap().is_closed = false;
     }
 
     /// Tells every client that its subscription is cancelled, as the broker would.
@@ -128,13 +167,13 @@ impl Drop for Network {
 }
 
 impl Shared {
-    /// Waits while this way is cut. False: the network is gone.
-    fn let_through(&self, way: Way) -> bool {
+    /// Waits while this way is cut for a connection. False: the network is gone.
+    fn let_through(&self, way: Way, number: usize) -> bool {
         let cuts = self.cuts.lock().unwrap();
         let is_cut = |cuts: &mut Cuts| {
             !cuts.is_over
                 && match way {
-                    Way::ToBroker => cuts.to_broker,
+                    Way::ToBroker => cuts.to_broker || cuts.stuck.contains(&number),
                     Way::FromBroker => cuts.from_broker,
                 }
         };
@@ -143,6 +182,7 @@ impl Shared {
 }
 
 fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
+    let number = shared.pipes.lock().unwrap().len();
     let frames = Arc::new(Mutex::new(client.try_clone().unwrap()));
     let consumer = Arc::new(Mutex::new(None));
     let copies = || (client.try_clone().unwrap(), broker.try_clone().unwrap());
@@ -152,21 +192,21 @@ fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
         let mut bytes = [0; 16 << 10];
         while let Ok(count) = here.read(&mut bytes) {
             if count == 0
-                || !to_broker.let_through(Way::ToBroker)
+                || !to_broker.let_through(Way::ToBroker, number)
                 || there.write_all(&bytes[..count]).is_err()
             {
                 break;
             }
         }
         // The end of the connection is cut off too.
-        to_broker.let_through(Way::ToBroker);
+        to_broker.let_through(Way::ToBroker, number);
         end(&here, &there);
     });
     let (here, mut there) = copies();
     let (writes, seen) = (frames.clone(), consumer.clone());
     std::thread::spawn(move || {
         while let Ok(frame) = read_frame(&mut there) {
-            if !from_broker.let_through(Way::FromBroker) {
+            if !from_broker.let_through(Way::FromBroker, number) {
                 break;
             }
             if let Some(subscription) = subscription(&frame) {
@@ -176,7 +216,7 @@ fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
                 break;
             }
         }
-        from_broker.let_through(Way::FromBroker);
+        from_broker.let_through(Way::FromBroker, number);
         end(&here, &there);
     });
     shared.pipes.lock().unwrap().push(Pipe {
