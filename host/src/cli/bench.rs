@@ -8,6 +8,7 @@ mod deploy;
 mod figures;
 mod latency;
 mod machine;
+mod mixed;
 mod sandbox;
 mod sleepers;
 mod soak;
@@ -23,6 +24,7 @@ use self::figures::Row;
 use self::machine::Machine;
 use super::{Exit, Format, Global, Stopped, WorkerArgs, output};
 use crate::broker::Message;
+use crate::broker::rabbitmq::RabbitMqOptions;
 use crate::broker::sqlite::SqliteOptions;
 use crate::config::{BrokerConfig, Config};
 use crate::name::QueueName;
@@ -60,17 +62,20 @@ enum Bench {
     Sleepers,
     /// From submit to the start of the task, beside a bare publish and delivery
     Latency,
+    /// A plugin of a millisecond beside others that compute for ever
+    Mixed,
     /// From a file dropped in to its first task, and a start with a hundred plugins
     Deploy,
     /// Memory after very many tasks
     Soak,
 }
 
-const EACH: [Bench; 7] = [
+const EACH: [Bench; 8] = [
     Bench::Sandbox,
     Bench::Sqlite,
     Bench::Amqp,
     Bench::Latency,
+    Bench::Mixed,
     Bench::Deploy,
     Bench::Sleepers,
     Bench::Soak,
@@ -89,6 +94,14 @@ impl Stand<'_> {
     /// So many tasks, or a tenth of them.
     fn tasks(&self, full: u64) -> u64 {
         if self.quick { full / 10 } else { full }
+    }
+
+    /// Where RabbitMQ is, if the configuration names one.
+    fn rabbitmq(&self) -> Option<&RabbitMqOptions> {
+        match &self.config.broker {
+            BrokerConfig::RabbitMq(options) => Some(options),
+            BrokerConfig::Sqlite(_) => None,
+        }
     }
 
     /// Measures as often as was asked, after a run that warms up and is not counted.
@@ -211,6 +224,7 @@ async fn one(stand: &Stand<'_>, bench: Bench) -> Result<Option<Vec<Row>>, Stoppe
         Bench::Sqlite => sqlite::measure(stand).await?,
         Bench::Sleepers => sleepers::measure(stand).await?,
         Bench::Latency => latency::measure(stand).await?,
+        Bench::Mixed => mixed::measure(stand).await?,
         Bench::Deploy => deploy::measure(stand).await?,
         Bench::Soak => soak::measure(stand).await?,
     }))

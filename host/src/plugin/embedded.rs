@@ -25,6 +25,11 @@ pub fn endless() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/endless.wasm"))
 }
 
+/// Computes for as many turns as the payload says.
+pub fn busy() -> &'static [u8] {
+    include_bytes!(concat!(env!("OUT_DIR"), "/busy.wasm"))
+}
+
 /// Takes memory until it is stopped.
 pub fn glutton() -> &'static [u8] {
     include_bytes!(concat!(env!("OUT_DIR"), "/glutton.wasm"))

@@ -17,6 +17,8 @@ pub(super) enum Unit {
     PerSecond,
     /// Kibibytes.
     Kib,
+    /// How often something happened.
+    Times,
 }
 
 /// What a row is held against.
@@ -103,7 +105,7 @@ impl Figures {
     }
 
     fn json(&self) -> Value {
-        json!({ "median": self.median(), "min": self.min(), "max": self.max(), "runs": self.0.len() })
+        json!({ "median": self.median(), "min": self.min(), "max": self.max(), "values": self.0 })
     }
 }
 
@@ -115,7 +117,7 @@ impl Unit {
     /// Three digits, or all that are before the point.
     fn number(self, value: f64) -> String {
         match value.abs() {
-            size if size >= 100.0 => format!("{value:.0}"),
+            size if size >= 100.0 || self == Unit::Times => format!("{value:.0}"),
             size if size >= 10.0 => format!("{value:.1}"),
             _ => format!("{value:.2}"),
         }
@@ -127,6 +129,7 @@ impl Unit {
             Unit::Millis => "ms",
             Unit::PerSecond => "tasks/s",
             Unit::Kib => "KiB",
+            Unit::Times => "times",
         }
     }
 }
