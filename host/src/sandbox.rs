@@ -58,8 +58,8 @@ use crate::event::Observers;
 use crate::outcome::{Failure, Limit, Outcome, Usage};
 use crate::task::Task;
 
-/// After how many polls a guest thread looks at timers and at what came from other threads. A guest
-/// that computes takes a whole slice a poll, so the usual 61 would let sleepers oversleep by far.
+/// After how many polls a guest thread looks at timers and sockets. A guest that computes takes a whole
+/// slice a poll, so the usual 61 would let sleepers oversleep by far.
 const POLLS_BETWEEN_EVENTS: u32 = 4;
 
 /// Where plugins run. Share it in an `Arc`; dropping it ends every run.
@@ -125,7 +125,8 @@ impl Sandbox {
             .worker_threads(settings.threads.max(1))
             .thread_name("scutwork-guest")
             .event_interval(POLLS_BETWEEN_EVENTS)
-            .global_queue_interval(POLLS_BETWEEN_EVENTS)
+            // What came from other threads goes before a guest's next slice.
+            .global_queue_interval(1)
             .enable_all()
             .build()
             .context("cannot start the threads that run plugins")?;
@@ -178,7 +179,7 @@ impl Sandbox {
     /// Runs a plugin on a task, on the guests' own threads, once a slot is free.
     ///
     /// `cancel` is a wish that the guest may look at; it does not end the run. Dropping the call does:
-    /// the guest ends wherever it is, within a slice of a hundredth of a second unless it is in a host
+    /// the guest ends wherever it is, within a slice of a few thousandths of a second unless it is in a host
     /// call that does not wait, and its slot is free when it is gone.
     pub async fn run(&self, job: Job<'_>, observers: &Observers, cancel: &Cancel) -> Finished {
         let slot = Arc::clone(&self.slots)

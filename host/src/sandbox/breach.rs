@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::outcome::Limit;
 
 /// The first limit that a host call found passed in one run. Clones share it. The run ends once the
-/// guest is back from its slice, a hundredth of a second at most.
+/// guest is back from its slice, a few thousandths of a second at most.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Breach(Arc<OnceLock<Limit>>);
 

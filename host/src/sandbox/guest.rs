@@ -21,6 +21,7 @@ use super::limits::Limits;
 use super::memory::Memory;
 use super::random::Randomness;
 use super::stdio::Pen;
+use super::ticker::FIRST_SLICES;
 use super::voice::{Stream, Voice};
 
 /// Random bytes that a run may ask for in one call.
@@ -113,7 +114,7 @@ impl Guest {
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.memory);
-        store.set_epoch_deadline(1);
+        store.set_epoch_deadline(FIRST_SLICES);
         store.epoch_deadline_async_yield_and_update(1);
         let output = usize::try_from(limits.output).unwrap_or(usize::MAX);
         let more = command.map_or(0, |call| call.copied);

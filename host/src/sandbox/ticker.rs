@@ -8,12 +8,17 @@ use std::time::Duration;
 use anyhow::Context;
 use wasmtime::Engine;
 
-/// How long a guest executes before it must let others have the thread.
-pub(super) const SLICE: Duration = Duration::from_millis(10);
+/// How long a guest executes before it must let others have the thread. Shorter costs more ticks, of
+/// some microseconds each; longer is what a short run waits for behind a long one.
+pub(super) const SLICE: Duration = Duration::from_millis(1);
+
+/// Slices that a run has in one before it must let others have the thread for the first time: what is
+/// short ends in it, and need not wait twice.
+pub(super) const FIRST_SLICES: u64 = 4;
 
 /// How many ticks in a row must find no guest executing before the ticker rests. Waking it costs
 /// more than a tick, so it does not rest between the runs of a busy worker.
-const IDLE_TICKS: u32 = 10;
+const IDLE_TICKS: u32 = 100;
 
 /// A thread that ends guests' slices. It ends when this is dropped.
 pub(super) struct Ticker {
