@@ -4,25 +4,30 @@
 mod amqp;
 mod burn;
 mod clock;
+mod curve;
+mod curves;
 mod deploy;
 mod figures;
 mod latency;
 mod machine;
 mod mixed;
+mod plot;
 mod sandbox;
 mod sleepers;
 mod soak;
 mod sqlite;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use self::curve::Curve;
 use self::figures::Row;
 use self::machine::Machine;
-use super::{Exit, Format, Global, Stopped, WorkerArgs, output};
+use super::{Exit, Format, Global, Stopped, WorkerArgs, connect, output};
 use crate::broker::Message;
 use crate::broker::rabbitmq::RabbitMqOptions;
 use crate::broker::sqlite::SqliteOptions;
@@ -43,6 +48,9 @@ pub(super) struct BenchArgs {
     /// Do a tenth of the work: quicker, and noisier
     #[arg(long)]
     quick: bool,
+    /// Draw the curves as SVG: into FILE.svg, or a file each into a folder
+    #[arg(long, value_name = "FILE|DIR")]
+    plot: Option<PathBuf>,
     #[command(flatten)]
     pub(super) worker: WorkerArgs,
 }
@@ -68,9 +76,11 @@ enum Bench {
     Deploy,
     /// Memory after very many tasks
     Soak,
+    /// How the cost grows with payload, concurrency, plugins and queue
+    Curves,
 }
 
-const EACH: [Bench; 8] = [
+const EACH: [Bench; 9] = [
     Bench::Sandbox,
     Bench::Sqlite,
     Bench::Amqp,
@@ -79,6 +89,7 @@ const EACH: [Bench; 8] = [
     Bench::Deploy,
     Bench::Sleepers,
     Bench::Soak,
+    Bench::Curves,
 ];
 
 /// What every bench is told.
@@ -88,6 +99,8 @@ struct Stand<'a> {
     quick: bool,
     /// For queues and plugins; removed in the end.
     place: &'a Path,
+    /// Why no RabbitMQ is measured. None: there is one.
+    without_rabbitmq: Option<String>,
 }
 
 impl Stand<'_> {
@@ -96,11 +109,11 @@ impl Stand<'_> {
         if self.quick { full / 10 } else { full }
     }
 
-    /// Where RabbitMQ is, if the configuration names one.
+    /// Where RabbitMQ is, if the configuration names one that can be used.
     fn rabbitmq(&self) -> Option<&RabbitMqOptions> {
-        match &self.config.broker {
-            BrokerConfig::RabbitMq(options) => Some(options),
-            BrokerConfig::Sqlite(_) => None,
+        match (&self.config.broker, &self.without_rabbitmq) {
+            (BrokerConfig::RabbitMq(options), None) => Some(options),
+            (BrokerConfig::RabbitMq(_) | BrokerConfig::Sqlite(_), _) => None,
         }
     }
 
@@ -166,12 +179,26 @@ fn no_op() -> Message {
     }
 }
 
+/// What came of the benches that ran.
+#[derive(Default)]
+struct Results {
+    rows: Vec<Row>,
+    curves: Vec<Curve>,
+    not_run: Vec<String>,
+}
+
 /// Runs the command.
 pub(super) async fn bench(
     global: &Global,
     config: Config,
     args: BenchArgs,
 ) -> Result<Exit, Stopped> {
+    let chosen = |bench| args.bench == bench || args.bench == Bench::All;
+    if args.plot.is_some() && !chosen(Bench::Curves) {
+        return Err(Stopped::usage(
+            "--plot draws the curves; say `bench curves --plot FILE`, or `bench all --plot FILE`",
+        ));
+    }
     let place = tempfile::Builder::new()
         .prefix("scutwork-bench-")
         .tempdir()
@@ -181,45 +208,77 @@ pub(super) async fn bench(
         runs: args.runs,
         quick: args.quick,
         place: place.path(),
+        without_rabbitmq: without_rabbitmq(&config.broker).await,
     };
-    let machine = Machine::of(&config);
+    let amount = format!(
+        "{} runs after one that warms up{}; median (least..most)",
+        args.runs,
+        if args.quick {
+            ", of a tenth of the work"
+        } else {
+            ""
+        }
+    );
+    let machine = Machine::of(&config, amount);
     if global.output == Format::Text {
         for line in machine.lines() {
             output::line(&line);
         }
     }
-    let mut rows = Vec::new();
-    let mut not_run = Vec::new();
-    for bench in EACH {
-        if args.bench != bench && args.bench != Bench::All {
-            continue;
-        }
-        match one(&stand, bench).await? {
-            Some(measured) => rows.extend(measured),
-            None => not_run.push(bench),
+    let mut results = Results::default();
+    let mut ended = Ok(());
+    for bench in EACH.into_iter().filter(|bench| chosen(*bench)) {
+        ended = one(&stand, bench, &mut results).await;
+        if ended.is_err() {
+            break;
         }
     }
-    show(global, &machine, &rows);
-    for bench in &not_run {
-        output::complain(&format!(
-            "NOT RUN: {bench:?} needs a RabbitMQ; name one with --broker amqp://..."
-        ));
+    // What was measured before one failed is shown all the same.
+    show(global, &machine, &results);
+    ended?;
+    if let Some(path) = &args.plot {
+        curves::draw(&results.curves, path)?;
+        output::say(&format!("drawn: {}", path.display()));
     }
-    Ok(if args.bench != Bench::All && !not_run.is_empty() {
-        Exit::Usage
-    } else {
-        Exit::Done
+    let Some(why) = &stand.without_rabbitmq else {
+        return Ok(Exit::Done);
+    };
+    if !results.not_run.is_empty() {
+        output::complain(&format!("NOT RUN: {}: {why}", results.not_run.join(", ")));
+    }
+    Ok(match &config.broker {
+        BrokerConfig::RabbitMq(_) if !results.not_run.is_empty() => Exit::Unavailable,
+        BrokerConfig::Sqlite(_) if args.bench == Bench::Amqp => Exit::Usage,
+        BrokerConfig::RabbitMq(_) | BrokerConfig::Sqlite(_) => Exit::Done,
     })
 }
 
-/// None: it needs a RabbitMQ, and the configuration names none.
-async fn one(stand: &Stand<'_>, bench: Bench) -> Result<Option<Vec<Row>>, Stopped> {
-    Ok(Some(match bench {
+/// Why no RabbitMQ can be measured, if none can.
+async fn without_rabbitmq(broker: &BrokerConfig) -> Option<String> {
+    match broker {
+        BrokerConfig::Sqlite(_) => {
+            Some("no RabbitMQ is named; name one with --broker amqp://...".to_owned())
+        }
+        BrokerConfig::RabbitMq(_) => match connect(broker, Arc::new(|_| {})).await {
+            Ok(broker) => {
+                broker.close().await;
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        },
+    }
+}
+
+async fn one(stand: &Stand<'_>, bench: Bench, results: &mut Results) -> Result<(), Stopped> {
+    let rows = match bench {
         Bench::All => Vec::new(),
         Bench::Sandbox => sandbox::measure(stand).await?,
-        Bench::Amqp => match &stand.config.broker {
-            BrokerConfig::RabbitMq(options) => amqp::measure(stand, options).await?,
-            BrokerConfig::Sqlite(_) => return Ok(None),
+        Bench::Amqp => match stand.rabbitmq() {
+            Some(options) => amqp::measure(stand, options).await?,
+            None => {
+                results.not_run.push("amqp".to_owned());
+                Vec::new()
+            }
         },
         Bench::Sqlite => sqlite::measure(stand).await?,
         Bench::Sleepers => sleepers::measure(stand).await?,
@@ -227,19 +286,54 @@ async fn one(stand: &Stand<'_>, bench: Bench) -> Result<Option<Vec<Row>>, Stoppe
         Bench::Mixed => mixed::measure(stand).await?,
         Bench::Deploy => deploy::measure(stand).await?,
         Bench::Soak => soak::measure(stand).await?,
-    }))
+        Bench::Curves => {
+            results.curves = curves::measure(stand).await?;
+            Vec::new()
+        }
+    };
+    results.rows.extend(rows);
+    let other_half = match bench {
+        Bench::Latency => "latency on RabbitMQ",
+        Bench::Mixed => "mixed on RabbitMQ",
+        Bench::Curves => "curves on RabbitMQ",
+        Bench::All
+        | Bench::Sandbox
+        | Bench::Amqp
+        | Bench::Sqlite
+        | Bench::Sleepers
+        | Bench::Deploy
+        | Bench::Soak => return Ok(()),
+    };
+    if stand.rabbitmq().is_none() {
+        results.not_run.push(other_half.to_owned());
+    }
+    Ok(())
 }
 
-fn show(global: &Global, machine: &Machine, rows: &[Row]) {
+fn show(global: &Global, machine: &Machine, results: &Results) {
+    let Results {
+        rows,
+        curves,
+        not_run,
+    } = results;
     match global.output {
         Format::Text => {
-            let mut cells = vec![Row::headings()];
-            cells.extend(rows.iter().map(Row::cells));
-            output::table(&cells);
+            if !rows.is_empty() {
+                let mut cells = vec![Row::headings()];
+                cells.extend(rows.iter().map(Row::cells));
+                output::table(&cells);
+            }
+            if !curves.is_empty() {
+                let mut cells = vec![Curve::headings()];
+                cells.extend(curves.iter().flat_map(Curve::cells));
+                output::table(&cells);
+            }
         }
         Format::Json => output::json(&json!({
             "machine": machine.json(),
             "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
+            "curves": curves.iter().map(Curve::json).collect::<Vec<_>>(),
+            "not_run": not_run,
         })),
     }
 }

@@ -84,15 +84,15 @@ impl Figures {
         self.0[((last as f64) * share).round() as usize]
     }
 
-    fn min(&self) -> f64 {
+    pub(super) fn min(&self) -> f64 {
         self.quantile(0.0)
     }
 
-    fn max(&self) -> f64 {
+    pub(super) fn max(&self) -> f64 {
         self.quantile(1.0)
     }
 
-    fn shown(&self, unit: Unit) -> String {
+    pub(super) fn shown(&self, unit: Unit) -> String {
         if self.0.len() == 1 {
             return unit.show(self.median());
         }
@@ -104,7 +104,7 @@ impl Figures {
         )
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         json!({ "median": self.median(), "min": self.min(), "max": self.max(), "values": self.0 })
     }
 }
@@ -123,7 +123,7 @@ impl Unit {
         }
     }
 
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Unit::Micros => "us",
             Unit::Millis => "ms",

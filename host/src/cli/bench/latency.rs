@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit};
 use super::{Stand, no_op, queue};
+use crate::broker::rabbitmq::RabbitMqOptions;
 use crate::broker::rabbitmq::baseline::Bare;
 use crate::broker::sqlite::{SqliteOptions, baseline};
 use crate::cli::Stopped;
@@ -16,6 +17,7 @@ use crate::config::{BrokerConfig, Config};
 use crate::event::{Event, Observer};
 use crate::worker::StopSwitch;
 
+/// Tasks in each run, one after the other.
 const TIMES: u64 = 500;
 
 /// Passes on when an attempt starts, and that its task is settled.
@@ -47,60 +49,82 @@ impl Observer for Watch {
 
 pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
     let times = stand.tasks(TIMES);
-    let mut config = stand.embedded()?;
-    let mut rows = Vec::new();
-    if let BrokerConfig::Sqlite(options) = &config.broker {
-        let options = options.clone();
-        let ours = submits(&config, times).await?;
-        let queue = config.queues[0].clone();
-        let bare = SqliteOptions {
-            path: options.path.with_extension("bare.db"),
-            ..options
-        };
-        let times = usize::try_from(times).unwrap_or(usize::MAX);
-        let bare = tokio::task::spawn_blocking(move || {
-            baseline::publish_and_claim(&bare, &queue, &no_op(), times)
-        });
-        let bare = bare.await.map_err(anyhow::Error::from)??;
-        rows.extend(compare("embedded queue", "SQLite alone", ours, bare));
-    }
-    if let BrokerConfig::RabbitMq(options) = &stand.config.broker {
-        config.broker = BrokerConfig::RabbitMq(options.clone());
-        config.queues = vec![queue()?];
-        let ours = submits(&config, times).await;
-        let bare = Bare::connect(options).await?;
-        let times = usize::try_from(times).unwrap_or(usize::MAX);
-        let measured = bare
-            .publish_to_deliver(&config.queues[0], &no_op().body, times)
-            .await;
-        bare.remove(&config.queues[0]).await?;
-        rows.extend(compare("RabbitMQ", "lapin alone", ours?, measured?));
+    let measured = stand
+        .repeat("latency, embedded queue", async || {
+            embedded(stand, times).await
+        })
+        .await?;
+    let mut rows = compare("embedded queue", "SQLite alone", &measured);
+    if let Some(options) = stand.rabbitmq() {
+        let measured = stand
+            .repeat("latency, RabbitMQ", async || {
+                rabbitmq(stand, options, times).await
+            })
+            .await?;
+        rows.extend(compare("RabbitMQ", "lapin alone", &measured));
     }
     Ok(rows)
 }
 
-fn compare(
-    broker: &str,
-    beside: &'static str,
-    ours: Vec<Duration>,
-    bare: Vec<Duration>,
-) -> Vec<Row> {
-    let figures = |took: Vec<Duration>| {
-        Figures::new(took.iter().map(|took| took.as_secs_f64() * 1e3).collect())
+/// Ours and the baseline's times, in milliseconds.
+async fn embedded(stand: &Stand<'_>, times: u64) -> Result<(Figures, Figures), Stopped> {
+    let config = stand.embedded()?;
+    let BrokerConfig::Sqlite(options) = &config.broker else {
+        unreachable!("an embedded queue was asked for");
     };
-    let (ours, bare) = (figures(ours), figures(bare));
+    let ours = submits(&config, times).await?;
+    let queue = config.queues[0].clone();
+    let bare = SqliteOptions {
+        path: options.path.with_extension("bare.db"),
+        ..options.clone()
+    };
+    let times = usize::try_from(times).unwrap_or(usize::MAX);
+    let bare = tokio::task::spawn_blocking(move || {
+        baseline::publish_and_claim(&bare, &queue, &no_op(), times)
+    });
+    let bare = bare.await.map_err(anyhow::Error::from)??;
+    Ok((figures(&ours), figures(&bare)))
+}
+
+async fn rabbitmq(
+    stand: &Stand<'_>,
+    options: &RabbitMqOptions,
+    times: u64,
+) -> Result<(Figures, Figures), Stopped> {
+    let mut config = stand.embedded()?;
+    config.broker = BrokerConfig::RabbitMq(options.clone());
+    config.queues = vec![queue()?];
+    let ours = submits(&config, times).await;
+    let bare = Bare::connect(options).await?;
+    let times = usize::try_from(times).unwrap_or(usize::MAX);
+    let measured = bare
+        .publish_to_deliver(&config.queues[0], &no_op().body, times)
+        .await;
+    bare.remove(&config.queues[0]).await?;
+    Ok((figures(&ours?), figures(&measured?)))
+}
+
+fn figures(took: &[Duration]) -> Figures {
+    Figures::new(took.iter().map(|took| took.as_secs_f64() * 1e3).collect())
+}
+
+fn compare(broker: &str, beside: &'static str, measured: &[(Figures, Figures)]) -> Vec<Row> {
     [("p50", 0.5, 1.0), ("p99", 0.99, 5.0)]
-        .map(|(name, share, most)| Row {
-            bench: "latency",
-            what: format!("{name} from submit to start, {broker}"),
-            unit: Unit::Millis,
-            ours: Figures::new(vec![ours.quantile(share)]),
-            beside: Some(Beside {
-                what: beside,
-                figures: Figures::new(vec![bare.quantile(share)]),
-                by: Comparison::Difference,
-            }),
-            reach: Some(Reach::AtMost(most)),
+        .map(|(name, share, most)| {
+            let ours = measured.iter().map(|(ours, _)| ours.quantile(share));
+            let bare = measured.iter().map(|(_, bare)| bare.quantile(share));
+            Row {
+                bench: "latency",
+                what: format!("{name} from submit to start, {broker}"),
+                unit: Unit::Millis,
+                ours: Figures::new(ours.collect()),
+                beside: Some(Beside {
+                    what: beside,
+                    figures: Figures::new(bare.collect()),
+                    by: Comparison::Difference,
+                }),
+                reach: Some(Reach::AtMost(most)),
+            }
         })
         .into()
 }

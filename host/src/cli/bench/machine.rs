@@ -13,7 +13,7 @@ pub(super) struct Machine(Vec<(&'static str, String)>);
 
 impl Machine {
     /// What can be learnt of it. What the system does not tell is `unknown`.
-    pub(super) fn of(config: &Config) -> Machine {
+    pub(super) fn of(config: &Config, amount: String) -> Machine {
         let unknown = || "unknown".to_owned();
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let broker = match &config.broker {
@@ -46,6 +46,13 @@ impl Machine {
                 std::fs::read_to_string("/proc/sys/kernel/osrelease")
                     .map_or_else(|_| unknown(), |release| format!("Linux {}", release.trim())),
             ),
+            (
+                "load average",
+                std::fs::read_to_string("/proc/loadavg")
+                    .ok()
+                    .and_then(|load| Some(load.split_whitespace().next()?.to_owned()))
+                    .unwrap_or_else(unknown),
+            ),
             ("broker", broker),
             (
                 "settings",
@@ -54,6 +61,7 @@ impl Machine {
                     config.slots, config.prefetch, config.threads
                 ),
             ),
+            ("measured", amount),
         ])
     }
 

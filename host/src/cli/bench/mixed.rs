@@ -60,9 +60,7 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
         unreachable!("a directory was named");
     };
     let hogs = config.threads.get();
-    config.slots = config
-        .slots
-        .max(NonZeroUsize::MIN.saturating_add(2 * hogs));
+    config.slots = config.slots.max(NonZeroUsize::MIN.saturating_add(2 * hogs));
     config.prefetch = config.prefetch.max(2);
     // What still runs in the end is never to end by itself.
     config.grace = Duration::ZERO;

@@ -33,35 +33,16 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
 }
 
 /// Runs that are at once, as in a busy worker.
-const AT_ONCE: u64 = 16;
+pub(super) const AT_ONCE: u64 = 16;
 
-async fn of_size(
-    stand: &Stand<'_>,
-    what: &str,
-    size: usize,
-    runs: u64,
-) -> Result<Vec<Row>, Stopped> {
-    let sandbox = Arc::new(worker::sandbox(stand.config, stand.config.slots.get())?);
-    let name = "echo".parse().map_err(Stopped::usage)?;
-    let wasm = embedded::echo();
-    let file = stand.place.join("echo.wasm");
-    std::fs::write(&file, wasm).context("cannot write a plugin")?;
-    let plugin = Plugin::from_file(&file, sandbox.clone(), &worker::plugin_rules(stand.config))
-        .map_err(|refused| anyhow!("{}: {}", refused.file, refused.reason))?;
-    let bare = Bare::new(&sandbox, wasm)?;
-    let task = Task {
-        id: new_id(),
-        plugin: name,
-        payload: vec![b'x'; size].into(),
-        content_type: None,
-        headers: Vec::new(),
-        attempt: 1,
-    };
+async fn of_size(stand: &Stand<'_>, what: &str, size: u64, runs: u64) -> Result<Vec<Row>, Stopped> {
+    let pair = Pair::new(stand, stand.config.slots.get())?;
+    let task = pair.task(size)?;
     let measured = stand
         .repeat(&format!("sandbox, {what}"), async || {
             Ok((
-                ours(&sandbox, &plugin, &task, runs).await?,
-                alone(&bare, &task.payload, runs).await?,
+                pair.ours(&task, runs, AT_ONCE).await?,
+                pair.alone(&task, runs).await?,
             ))
         })
         .await?;
@@ -78,6 +59,12 @@ async fn of_size(
         }),
         reach: Some(Reach::AtMost(1.25)),
     };
+    let itself = Row {
+        what: "the same".to_owned(),
+        beside: None,
+        reach: Some(Reach::OursAtMost(15.0)),
+        ..row.clone()
+    };
     let rate = Row {
         what: format!("runs in a second, {what}"),
         unit: Unit::PerSecond,
@@ -91,7 +78,72 @@ async fn of_size(
         reach: None,
         ..row.clone()
     };
-    Ok(vec![row, rate])
+    // What a payload costs is memory that is copied, of which nothing is to be reached by itself.
+    Ok(if size < 1_000 {
+        vec![row, itself, rate]
+    } else {
+        vec![row, rate]
+    })
+}
+
+/// The same plugin in the sandbox and in wasmtime alone.
+pub(super) struct Pair {
+    sandbox: Arc<Sandbox>,
+    plugin: Arc<Plugin>,
+    bare: Bare,
+}
+
+impl Pair {
+    /// In a sandbox for so many runs at once.
+    pub(super) fn new(stand: &Stand<'_>, slots: usize) -> Result<Pair, Stopped> {
+        let sandbox = Arc::new(worker::sandbox(stand.config, slots)?);
+        let wasm = embedded::echo();
+        let file = stand.place.join("echo.wasm");
+        std::fs::write(&file, wasm).context("cannot write a plugin")?;
+        let plugin = Plugin::from_file(&file, sandbox.clone(), &worker::plugin_rules(stand.config))
+            .map_err(|refused| anyhow!("{}: {}", refused.file, refused.reason))?;
+        let bare = Bare::new(&sandbox, wasm)?;
+        Ok(Pair {
+            sandbox,
+            plugin,
+            bare,
+        })
+    }
+
+    /// A task with a payload of so many bytes.
+    pub(super) fn task(&self, size: u64) -> Result<Task, Stopped> {
+        let size = usize::try_from(size).map_err(|_| anyhow!("too large a payload"))?;
+        Ok(Task {
+            id: new_id(),
+            plugin: "echo".parse().map_err(Stopped::usage)?,
+            payload: vec![b'x'; size].into(),
+            content_type: None,
+            headers: Vec::new(),
+            attempt: 1,
+        })
+    }
+
+    /// Some runs at a time, on as many threads as the worker has.
+    pub(super) async fn ours(
+        &self,
+        task: &Task,
+        runs: u64,
+        at_once: u64,
+    ) -> Result<Spent, Stopped> {
+        ours(&self.sandbox, &self.plugin, task, runs, at_once).await
+    }
+
+    /// One after the other, on this thread.
+    pub(super) async fn alone(&self, task: &Task, runs: u64) -> Result<Spent, Stopped> {
+        let (began, cpu) = (Instant::now(), process_time());
+        for _ in 0..runs {
+            self.bare.run(&task.payload).await?;
+        }
+        Ok(Spent {
+            wall: began.elapsed(),
+            cpu: process_time() - cpu,
+        })
+    }
 }
 
 /// Some runs at a time, as many threads as the worker has.
@@ -100,13 +152,14 @@ async fn ours(
     plugin: &Plugin,
     task: &Task,
     runs: u64,
+    at_once: u64,
 ) -> Result<Spent, Stopped> {
     let (observers, cancel) = (Observers::default(), Cancel::new());
     let (began, cpu) = (Instant::now(), process_time());
     let mut running = FuturesUnordered::new();
     let mut begun = 0;
     loop {
-        while begun < runs && (running.len() as u64) < AT_ONCE {
+        while begun < runs && (running.len() as u64) < at_once {
             let job = Job {
                 prepared: &plugin.prepared,
                 task,
@@ -124,18 +177,6 @@ async fn ours(
                 other => return Err(anyhow!("a run of the bench came to {other:?}").into()),
             },
         }
-    }
-    Ok(Spent {
-        wall: began.elapsed(),
-        cpu: process_time() - cpu,
-    })
-}
-
-/// One after the other, on this thread.
-async fn alone(bare: &Bare, payload: &[u8], runs: u64) -> Result<Spent, Stopped> {
-    let (began, cpu) = (Instant::now(), process_time());
-    for _ in 0..runs {
-        bare.run(payload).await?;
     }
     Ok(Spent {
         wall: began.elapsed(),
