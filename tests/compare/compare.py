@@ -140,14 +140,14 @@ def fill(channel, queue, contender, queue_type):
         time.sleep(LOOK_EVERY)
 
 
-def processor_time(session):
-    """Of every process of a session, and of those of them that have ended."""
+def processor_time(group):
+    """Of every process of a group, and of their children that have ended."""
     ticks = 0
     for directory in pathlib.Path("/proc").iterdir():
         if directory.name.isdigit():
             with contextlib.suppress(OSError):
                 fields = (directory / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[3]) == session:
+                if int(fields[2]) == group:
                     ticks += sum(int(field) for field in fields[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
 
@@ -166,7 +166,7 @@ def measure(url, contender, queue_type):
     command = [str(part).format(broker=url, queue=queue) for part in contender.command]
     with tempfile.TemporaryDirectory() as place, open(f"{place}/log", "w+b") as log:
         workers = [
-            subprocess.Popen(command, cwd=place, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            subprocess.Popen(command, cwd=place, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
             for _ in range(contender.copies)
         ]
         try:
@@ -191,9 +191,9 @@ def measure(url, contender, queue_type):
             connection.close()
 
 
-def middle(channel, queue, contender, sessions):
+def middle(channel, queue, contender, groups):
     most, least = contender.tasks * 0.9, contender.tasks * 0.1
-    spent = lambda: sum(processor_time(session) for session in sessions)
+    spent = lambda: sum(processor_time(group) for group in groups)
     began = None
     before = (time.monotonic(), contender.tasks)
     changed = before[0]
