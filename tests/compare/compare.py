@@ -103,8 +103,10 @@ def contenders(program):
     true = shutil.which("true")
     python = shutil.which("python3")
     each = PROCESSORS
+    ours = [program, "worker", "--broker", "{broker}", "--queue", "{queue}"]
     return [
-        Contender("scutwork, default settings", "after the run", 100_000, [program, "worker", "--broker", "{broker}", "--queue", "{queue}"]),
+        Contender("scutwork, default settings", "after the run", 100_000, ours),
+        Contender("scutwork, prefetch 512", "after the run", 100_000, ours + ["--prefetch", "512"]),
         Celery("Celery, prefork, default settings", "before the run", 20_000, celery),
         Celery("Celery, prefork, tuned", "before the run", 20_000, celery + tuned, tuned=True),
         Dramatiq("Dramatiq, default settings", "after the run", 30_000, [bin / "dramatiq", "dramatiq_worker"]),
