@@ -308,6 +308,33 @@ fn every_test_file_is_part_of_the_one_binary() {
     hold(violations);
 }
 
+/// Built from others, what is fuzzed would be compiled twice, and would be something else.
+#[test]
+fn what_is_fuzzed_is_built_from_what_the_host_is_built_from() {
+    let locked = |path: &str| -> BTreeSet<(String, String)> {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let package = |part: &str| {
+            let value = |key: &str| {
+                let rest = part.split_once(&format!("\n{key} = \""))?.1;
+                Some(rest.split_once('"')?.0.to_owned())
+            };
+            Some((value("name")?, value("version")?))
+        };
+        text.split("[[package]]").filter_map(package).collect()
+    };
+    let host = locked("Cargo.lock");
+    assert!(host.len() > 100, "{} packages were read", host.len());
+    let others: Vec<_> = locked("tests/fuzz/Cargo.lock")
+        .into_iter()
+        .filter(|package| !host.contains(package))
+        .filter(|(name, _)| host.iter().any(|(known, _)| known == name))
+        .map(|(name, version)| {
+            format!("tests/fuzz/Cargo.lock: {name} {version}; copy Cargo.lock there, and build")
+        })
+        .collect();
+    hold(others);
+}
+
 #[test]
 fn a_house_in_disorder_is_noticed_with_file_and_line() {
     let source = |path: &str, text: &str| Source::new(path, text.to_owned());

@@ -44,11 +44,12 @@ fuzz_target!(|answer: Vec<u8>| {
         grants: &grants,
         max_attempts: 1,
     };
-    let run = sandbox.run(job, &Observers::default(), &Cancel::new());
+    let observers = Observers::default();
+    let cancel = Cancel::new();
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let finished = runtime
         .expect("it needs nothing")
-        .block_on(async { run.await });
+        .block_on(sandbox.run(job, &observers, &cancel));
     if let Outcome::Failed(Failure::Trapped { message }) = finished.outcome {
         assert!(!message.contains("the host panicked"), "{message}");
     }
