@@ -1,4 +1,4 @@
-//! A neighbour: one task after another, in the same sandbox, and how long each took.
+//! A neighbour: one task after another, in the same sandbox or on the same queue, and how long each took.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,11 +88,35 @@ pub(super) fn echo(sandbox: &Sandbox) -> Prepared {
     sandbox.prepare(embedded::echo()).unwrap()
 }
 
+/// A task of the neighbour's in a sandbox, with nothing between.
+pub(super) fn in_sandbox(sandbox: Arc<Sandbox>) -> impl FnMut() -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let prepared = echo(&sandbox);
+    let task = task("echo", "hello");
+    let grants = Arc::default();
+    move || {
+        let job = Job {
+            prepared: &prepared,
+            task: &task,
+            limits: Limits::default(),
+            grants: &grants,
+            max_attempts: 1,
+        };
+        match runtime.block_on(run(&sandbox, job)).outcome {
+            Outcome::Done(output) if output.body == "hello" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+}
+
 impl Neighbour {
-    pub(super) fn start(sandbox: Arc<Sandbox>) -> Neighbour {
+    /// Does one task after another, by what does one and tells whether it ended as it should.
+    pub(super) fn start(one: impl FnMut() -> Result<(), String> + Send + 'static) -> Neighbour {
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || seen.live(&sandbox));
+        let thread = std::thread::spawn(move || seen.live(one));
         Neighbour { shared, thread }
     }
 
@@ -121,29 +145,13 @@ impl Neighbour {
 }
 
 impl Shared {
-    fn live(&self, sandbox: &Sandbox) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        let prepared = echo(sandbox);
-        let task = task("echo", "hello");
-        let grants = Arc::default();
+    fn live(&self, mut one: impl FnMut() -> Result<(), String>) {
         while !self.ends.load(Ordering::Relaxed) {
-            let job = Job {
-                prepared: &prepared,
-                task: &task,
-                limits: Limits::default(),
-                grants: &grants,
-                max_attempts: 1,
-            };
             let began = Instant::now();
-            let finished = runtime.block_on(run(sandbox, job));
+            let ended = one();
             self.took.lock().unwrap().0.push(began.elapsed());
             self.one_more.notify_all();
-            match finished.outcome {
-                Outcome::Done(output) if output.body == "hello" => {}
-                other => self.failed.lock().unwrap().push(format!("{other:?}")),
-            }
+            self.failed.lock().unwrap().extend(ended.err());
             std::thread::sleep(PAUSE);
         }
     }
