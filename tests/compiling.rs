@@ -72,6 +72,61 @@ fn a_compile_bomb_costs_one_child_and_the_operator_reads_why() {
 }
 
 #[test]
+fn a_compile_bomb_is_tried_again_with_other_bounds_or_a_day_later_and_not_at_every_start() {
+    let place = Place::new();
+    place.file("plugins/bomb.wasm", bomb());
+    let bounds = |bounds: &str| {
+        place.file(
+            "scutwork.toml",
+            format!("[compile]\ncache = \"cache\"\n{bounds}"),
+        );
+    };
+    let list = || {
+        let listed = place.run(&["plugin", "list"]).exits(1);
+        listed
+            .says(&["bomb.wasm: compiling it took more than"])
+            .stderr
+    };
+    let failures = || {
+        let mut found = entries(&place.path().join("cache"));
+        found.retain(|path| path.extension().is_some_and(|ending| ending == "failure"));
+        found
+    };
+    const KNOWN: &str = "this was found before";
+
+    bounds("time = \"1s\"\n");
+    let said = list();
+    assert!(
+        said.contains("1s of CPU") && !said.contains(KNOWN),
+        "{said}"
+    );
+    let [failure] = failures().try_into().unwrap();
+    let said = list();
+    assert!(said.contains("1s of CPU") && said.contains(KNOWN), "{said}");
+    // A command that runs it says the same, and so does the doctor.
+    place.run(&["run", "bomb", "x"]).says(&["1s of CPU", KNOWN]);
+    let told = place.run(&["doctor"]).text();
+    for words in ["1s of CPU", KNOWN, "1 more could not be compiled"] {
+        assert!(told.contains(words), "no {words:?} in: {told}");
+    }
+
+    let file = fs::File::options().append(true).open(&failure).unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(25 * 60 * 60);
+    file.set_modified(old).unwrap();
+    let said = list();
+    assert!(!said.contains(KNOWN), "not tried again after a day: {said}");
+    assert!(list().contains(KNOWN));
+
+    bounds("memory = \"256MiB\"\n");
+    let said = list();
+    assert!(
+        said.contains("256MiB of memory") && !said.contains(KNOWN),
+        "{said}"
+    );
+    assert_eq!(failures().len(), 2);
+}
+
+#[test]
 fn a_child_that_compiles_is_bounded_and_ends_with_its_parent() {
     let place = Place::new();
     place.file("plugins/bomb.wasm", bomb());

@@ -71,6 +71,11 @@ pub(super) enum CompileError {
     Memory(u64),
     #[error("the compiler failed on it: {0}")]
     Failed(String),
+    /// One of the three before, at an earlier try.
+    #[error(
+        "{0}; this was found before, and is tried again a day later or with other bounds in [compile]"
+    )]
+    Known(String),
     /// The host's own fault, which may pass.
     #[error("no process could compile it: {0}")]
     NoChild(String),
@@ -151,7 +156,16 @@ impl Compiler {
         if let Some(prepared) = self.kept(&key) {
             return Ok(prepared.into());
         }
-        let code = self.compile(wasm, is_wanted)?;
+        if let Some(why) = self.known_failure(&key) {
+            return Err(CompileError::Known(why));
+        }
+        let code = match self.compile(wasm, is_wanted) {
+            Ok(code) => code,
+            Err(error) => {
+                self.keep_failure(&key, &error);
+                return Err(error);
+            }
+        };
         let prepared = self.sandbox.load(&code)?;
         Ok(Compiled {
             prepared,
@@ -178,6 +192,31 @@ impl Compiler {
             cache.forget(key);
         }
         prepared
+    }
+
+    /// Why this plugin is not worth another child, with these bounds.
+    fn known_failure(&self, key: &Key) -> Option<String> {
+        match &self.work {
+            Work::Here => None,
+            Work::Child(child) => self.cache.as_ref()?.failure(&child.within(key)),
+        }
+    }
+
+    /// Remembers what would cost as much at every start. The rest is cheap to find out, or may be
+    /// otherwise the next time.
+    fn keep_failure(&self, key: &Key, error: &CompileError) {
+        let is_costly = match error {
+            CompileError::Time(_) | CompileError::Memory(_) | CompileError::Failed(_) => true,
+            CompileError::Refused(_)
+            | CompileError::Clock(_)
+            | CompileError::Known(_)
+            | CompileError::NoChild(_)
+            | CompileError::Withdrawn => false,
+        };
+        if let (Work::Child(child), Some(cache), true) = (&self.work, &self.cache, is_costly) {
+            // Where it cannot be kept, it is found out again.
+            let _ = cache.put_failure(&child.within(key), &error.to_string());
+        }
     }
 
     fn keep(&self, key: &Key, code: &NativeCode) -> Option<String> {

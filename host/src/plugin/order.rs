@@ -242,7 +242,8 @@ impl Order {
                 | CompileError::Time(_)
                 | CompileError::Clock(_)
                 | CompileError::Memory(_)
-                | CompileError::Failed(_)),
+                | CompileError::Failed(_)
+                | CompileError::Known(_)),
             ) => Err(self.refuse(digest, error.to_string())),
         }
     }

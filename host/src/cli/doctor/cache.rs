@@ -19,11 +19,17 @@ pub(super) fn check(settings: &CompileSettings) -> Finding {
         Ok(survey) => Finding::ok(
             CHECK,
             format!(
-                "{} plugins' code in {}: {:.1}MiB of {} at most",
+                "{} plugins' code in {}: {:.1}MiB of {} at most{}",
                 survey.entries,
                 cache.directory.display(),
                 survey.size as f64 / f64::from(1 << 20),
-                show_size(cache.max_size)
+                show_size(cache.max_size),
+                match survey.failures {
+                    0 => String::new(),
+                    failures => format!(
+                        "; {failures} more could not be compiled, which is remembered for a day"
+                    ),
+                }
             ),
         ),
         Err(why) => Finding::warn(

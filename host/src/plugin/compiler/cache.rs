@@ -1,5 +1,6 @@
 //! `Cache`: native code kept in files, each under the name of the plugin and the engine that it is
-//! for. Processes share it without a lock: a file is written aside, renamed, and never changed.
+//! for, and for a while why there is none. Processes share it without a lock: a file is written aside,
+//! renamed, and never changed.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
@@ -31,12 +32,22 @@ pub struct Survey {
     pub entries: usize,
     /// How much it is, in bytes.
     pub size: u64,
+    /// How many plugins it is known of that they cannot be compiled within the bounds.
+    pub failures: usize,
 }
 
 /// The first line of every entry.
 const MAGIC: &[u8] = b"scutwork native code, version 1\n";
 const ENDING: &str = ".native";
+/// The first line of every failure.
+const FAILURE_MAGIC: &str = "scutwork failure, version 1\n";
+const FAILURE_ENDING: &str = ".failure";
 const PART: &str = ".part";
+
+/// How long a failure is believed: a machine may have been short of what it has now.
+const FAILURE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// What a failure may have, in bytes.
+const MAX_FAILURE: u64 = 16 << 10;
 
 /// How far from the truth the time of an entry's last use may be, so that using it seldom writes.
 const USE_PRECISION: Duration = Duration::from_secs(60 * 60);
@@ -50,6 +61,9 @@ pub(super) struct Cache {
 
 /// What an entry is for: a plugin, an engine, and this version of the program.
 pub(super) struct Key(String);
+
+/// What a failure is for: a key, and the bounds that were not enough.
+pub(super) struct FailureKey(String);
 
 impl CacheSettings {
     /// What is kept in this directory, with bounds that suit most.
@@ -74,6 +88,12 @@ impl CacheSettings {
             survey.entries += 1;
             survey.size += entry.size;
         }
+        let now = SystemTime::now();
+        let failures = cache.files(FAILURE_ENDING);
+        survey.failures = failures
+            .iter()
+            .filter(|entry| entry.is_believed(now))
+            .count();
         Ok(survey)
     }
 }
@@ -85,6 +105,11 @@ impl Key {
             env!("CARGO_PKG_VERSION")
         )));
         Key(format!("{digest}-{}", &engine[..16]))
+    }
+
+    /// With other bounds it is another failure.
+    pub(super) fn within(&self, memory: u64, time: Duration) -> FailureKey {
+        FailureKey(format!("{}-{memory}-{}", self.0, time.as_millis()))
     }
 }
 
@@ -145,10 +170,7 @@ impl Cache {
 
     /// Keeps code. A reader finds all of it or nothing, whenever this process or the machine dies.
     pub(super) fn put(&self, key: &Key, code: &NativeCode) -> io::Result<()> {
-        let mut aside = tempfile::Builder::new()
-            .prefix(".")
-            .suffix(PART)
-            .tempfile_in(&self.settings.directory)?;
+        let mut aside = self.aside()?;
         write(&mut aside, key, code.bytes())?;
         aside.as_file().sync_all()?;
         aside.persist(self.path(key)).map_err(|error| error.error)?;
@@ -160,6 +182,46 @@ impl Cache {
     pub(super) fn forget(&self, key: &Key) {
         // Another process may have been first.
         let _ = fs::remove_file(self.path(key));
+    }
+
+    /// Why nothing was compiled the last time, if that is not long ago.
+    pub(super) fn failure(&self, key: &FailureKey) -> Option<String> {
+        let path = self.failure_path(key);
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path)
+            .ok()?;
+        let metadata = file.metadata().ok()?;
+        let entry = Entry::new(path, &metadata)?;
+        if !is_ours(&metadata) || !entry.is_believed(SystemTime::now()) {
+            return None;
+        }
+        let mut text = String::new();
+        file.take(MAX_FAILURE).read_to_string(&mut text).ok()?;
+        let why = text.strip_prefix(FAILURE_MAGIC)?;
+        let why = why.strip_prefix(&key.0)?.strip_prefix('\n')?;
+        Some(why.to_owned())
+    }
+
+    /// Keeps why nothing was compiled.
+    pub(super) fn put_failure(&self, key: &FailureKey, why: &str) -> io::Result<()> {
+        let mut aside = self.aside()?;
+        write!(aside, "{FAILURE_MAGIC}{}\n{why}", key.0)?;
+        aside.persist(self.failure_path(key))?;
+        Ok(())
+    }
+
+    fn aside(&self) -> io::Result<NamedTempFile> {
+        tempfile::Builder::new()
+            .prefix(".")
+            .suffix(PART)
+            .tempfile_in(&self.settings.directory)
+    }
+
+    fn failure_path(&self, key: &FailureKey) -> PathBuf {
+        let directory = &self.settings.directory;
+        directory.join(format!("{}{FAILURE_ENDING}", key.0))
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -177,6 +239,11 @@ impl Cache {
             if total > self.settings.max_size || entry.age(now) > self.settings.max_age {
                 // Another process may have been first; what cannot be removed is tried again.
                 let _ = fs::remove_file(&entry.path);
+            }
+        }
+        for failure in self.files(FAILURE_ENDING) {
+            if !failure.is_believed(now) {
+                let _ = fs::remove_file(&failure.path);
             }
         }
         for part in self.files(PART) {
@@ -211,9 +278,13 @@ struct Entry {
 
 impl Entry {
     fn of(file: &fs::DirEntry) -> Option<Entry> {
-        let metadata = file.metadata().ok().filter(Metadata::is_file)?;
+        Entry::new(file.path(), &file.metadata().ok()?)
+    }
+
+    fn new(path: PathBuf, metadata: &Metadata) -> Option<Entry> {
+        metadata.is_file().then_some(())?;
         Some(Entry {
-            path: file.path(),
+            path,
             size: metadata.len(),
             used: metadata.modified().ok()?,
         })
@@ -222,6 +293,12 @@ impl Entry {
     /// Zero where the clock was set back since.
     fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.used).unwrap_or_default()
+    }
+
+    /// Whether it is a failure of late. One from the future is of no clock that can be believed.
+    fn is_believed(&self, now: SystemTime) -> bool {
+        now.duration_since(self.used)
+            .is_ok_and(|age| age <= FAILURE_AGE)
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::CompileError;
+use super::cache::{FailureKey, Key};
 use super::protocol::{self, Answer, Request};
 use crate::sandbox::compile::{NativeCode, Target};
 
@@ -96,6 +97,11 @@ impl Child {
                 (Ok(Err(_)) | Err(_), None) => Err(self.explain(status, &said)),
             }
         })
+    }
+
+    /// What a failure within its bounds is known by.
+    pub(super) fn within(&self, key: &Key) -> FailureKey {
+        key.within(self.memory, Duration::from_secs(self.seconds()))
     }
 
     fn spawn(&self) -> io::Result<Running> {
