@@ -1,4 +1,4 @@
-//! Compiles every plugin in `plugins/` to WebAssembly and puts it where the crate includes it from:
+//! Compiles every plugin of the workspace to WebAssembly and puts it where the crate includes it from:
 //! `dots` serves whenever no directory says otherwise, and the rest is for the demo and the tests.
 
 #![allow(
@@ -46,13 +46,8 @@ fn build() -> Result<(), Box<dyn Error>> {
         .parent()
         .ok_or("the host crate is not in a workspace")?
         .to_owned();
-    for input in ["plugins", "wit", "Cargo.toml", "Cargo.lock"] {
-        println!(
-            "cargo::rerun-if-changed={}",
-            workspace.join(input).display()
-        );
-    }
     let plugins = plugins(&workspace.join("plugins"))?;
+    tell_inputs(&workspace, &plugins);
     require_target(&workspace)?;
     let out = PathBuf::from(variable("OUT_DIR")?);
     let results = results_directory(&out)?;
@@ -66,12 +61,32 @@ fn build() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// What is compiled here, and not all that lies in `plugins/`: others build there too. A plugin that is
+/// added changes the workspace's lock.
+fn tell_inputs(workspace: &Path, plugins: &[String]) {
+    let mut inputs = vec!["wit".into(), "Cargo.toml".into(), "Cargo.lock".into()];
+    for package in plugins.iter().map(String::as_str).chain(["sdk"]) {
+        let package = Path::new("plugins").join(package);
+        inputs.extend(["Cargo.toml", "src", "wit"].map(|input| package.join(input)));
+    }
+    for input in inputs.iter().map(|input| workspace.join(input)) {
+        // What is not there would have this run every time.
+        if input.exists() {
+            println!("cargo::rerun-if-changed={}", input.display());
+        }
+    }
+}
+
 /// The plugins' names, which are their directories'.
 fn plugins(directory: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let manifest = entry.path().join("Cargo.toml");
+        // One with a lock of its own is built by itself, as its author would.
+        if entry.path().join("Cargo.lock").exists() {
+            continue;
+        }
         // What is no cdylib, as the library that plugins are written with, is no plugin.
         if manifest.is_file() && fs::read_to_string(manifest)?.contains("\"cdylib\"") {
             names.push(entry.file_name().to_string_lossy().into_owned());
