@@ -3,6 +3,7 @@
 
 mod examples;
 mod mistakes;
+mod shapes;
 mod trials;
 
 use std::path::PathBuf;
@@ -120,13 +121,23 @@ fn a_command_in_rust_lives() {
 }
 
 #[test]
-fn a_command_in_c_lives() {
+fn a_plugin_in_c_lives() {
     lives_if_asked("c", &[]);
 }
 
 #[test]
-fn a_command_in_cpp_lives() {
+fn a_command_in_c_lives() {
+    lives_if_asked("c", &["--command"]);
+}
+
+#[test]
+fn a_plugin_in_cpp_lives() {
     lives_if_asked("cpp", &[]);
+}
+
+#[test]
+fn a_command_in_cpp_lives() {
+    lives_if_asked("cpp", &["--command"]);
 }
 
 #[test]
@@ -150,8 +161,13 @@ fn a_command_in_go_lives() {
 }
 
 #[test]
-fn a_command_in_zig_lives() {
+fn a_plugin_in_zig_lives() {
     lives_if_asked("zig", &[]);
+}
+
+#[test]
+fn a_command_in_zig_lives() {
+    lives_if_asked("zig", &["--command"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod build;
 mod check;
+mod component;
 mod inspect;
 mod language;
 mod list;

@@ -11,16 +11,19 @@ use serde_json::json;
 use super::super::{Exit, Format, Global, Stopped, output};
 use super::project::Project;
 use super::report::Report;
-use super::{toolchain, watch};
+use super::{component, toolchain, watch};
 use crate::config::Config;
 use crate::units::{show_duration, show_size};
 
+/// A file of so many bytes takes seconds, and somebody may be waiting.
+const LONG_TO_COMPILE: u64 = 1 << 20;
+
 #[derive(Debug, Args)]
 pub(in super::super) struct BuildArgs {
-    /// The plugin's folder
+    /// The plugin's folder, or a core module that another tool has built, to make a component of
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Where to put NAME.wasm, for example a plugin directory that is served [default: the plugin's folder]
+    /// Where to put NAME.wasm, for example a plugin directory that is served [default: where the source is]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Build again at every change, and run it on a payload (a text, @FILE) if there is one
@@ -38,17 +41,66 @@ pub(super) async fn build(
     config: Config,
     args: BuildArgs,
 ) -> Result<Exit, Stopped> {
+    if args.dir.is_file() {
+        return module(global, &config, &args);
+    }
     let project = Project::at(&args.dir)?;
     let out = args.out.unwrap_or_else(|| project.folder.clone());
-    if !out.is_dir() {
-        return Err(Stopped::not_found(format!(
-            "{} is no folder; make it with mkdir -p, or name another with --out",
-            out.display()
-        )));
-    }
+    require_folder(&out)?;
     match args.watch {
         None => once(global, &config, &project, &out),
         Some(payload) => watch::watch(global, &config, &project, &out, payload.as_deref()).await,
+    }
+}
+
+fn require_folder(out: &Path) -> Result<(), Stopped> {
+    if out.is_dir() {
+        return Ok(());
+    }
+    Err(Stopped::not_found(format!(
+        "{} is no folder; make it with mkdir -p, or name another with --out",
+        out.display()
+    )))
+}
+
+/// Makes a component of a core module, and puts it elsewhere: the module stays what it is.
+fn module(global: &Global, config: &Config, args: &BuildArgs) -> Result<Exit, Stopped> {
+    let file = args.dir.display();
+    let (Some(out), None) = (&args.out, &args.watch) else {
+        return Err(Stopped::usage(format!(
+            "{file} is a file; say with --out DIR where its component goes, and --watch is for folders"
+        )));
+    };
+    require_folder(out)?;
+    let module = fs::read(&args.dir).with_context(|| format!("cannot read {file}"))?;
+    let wasm = component::of_module(&module)
+        .map_err(|error| Stopped::new(Exit::No, error.context(format!("{file}"))))?;
+    let name = args.dir.file_name().unwrap_or_default();
+    let put = out.join(name);
+    if put.exists() && fs::canonicalize(&put).ok() == fs::canonicalize(&args.dir).ok() {
+        return Err(Stopped::usage(format!(
+            "{file} would be written over; name another folder with --out"
+        )));
+    }
+    let scratch = tempfile::tempdir().context("cannot make a folder")?;
+    let made = scratch.path().join(name);
+    fs::write(&made, &wasm).with_context(|| format!("cannot write {}", made.display()))?;
+    let report = Report::of(config, &made)?;
+    if report.is_bad() {
+        output::complain(&format!("the component of {file} would not serve"));
+        report.show(global);
+        return Ok(Exit::No);
+    }
+    rename_into(&put, &wasm).with_context(|| format!("cannot write {}", put.display()))?;
+    tell(global, &report, &put);
+    Ok(Exit::Done)
+}
+
+/// What is said of a file that was built and put there.
+fn tell(global: &Global, report: &Report, put: &Path) {
+    match global.output {
+        Format::Json => output::json(&json!({ "file": put, "check": report.as_json() })),
+        Format::Text => output::line(&put.display().to_string()),
     }
 }
 
@@ -66,6 +118,9 @@ pub(super) fn once(
         project.language.title()
     ));
     let wasm = toolchain::compile(project)?;
+    if wasm.len() as u64 >= LONG_TO_COMPILE {
+        output::say("compiling it to native code, once; it is kept for the next time");
+    }
     let report = check(config, project, &wasm)?;
     if report.is_bad() {
         output::complain(&format!("{} was built and would not serve", project.name));
@@ -74,10 +129,7 @@ pub(super) fn once(
     }
     let put = deliver(project, &wasm, out)
         .with_context(|| format!("cannot put {}.wasm into {}", project.name, out.display()))?;
-    match global.output {
-        Format::Json => output::json(&json!({ "file": put, "check": report.as_json() })),
-        Format::Text => output::line(&put.display().to_string()),
-    }
+    tell(global, &report, &put);
     output::say(&format!(
         "built in {}: {}, compiles in {}",
         show_duration(began.elapsed()),

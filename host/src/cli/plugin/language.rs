@@ -13,13 +13,13 @@ pub(super) enum Language {
     Js,
     /// TypeScript
     Ts,
-    /// C, as a WASI command
+    /// C
     C,
-    /// Zig, as a WASI command
+    /// Zig
     Zig,
     /// Go, as a WASI command
     Go,
-    /// C++, as a WASI command
+    /// C++
     Cpp,
     /// AssemblyScript, as a WASI command
     Assemblyscript,
@@ -56,13 +56,11 @@ impl Language {
     /// When the language makes no commands.
     pub(super) fn kind(self, command: bool) -> Result<Kind, String> {
         match self {
-            Language::Rust if command => Ok(Kind::Command),
-            Language::Rust => Ok(Kind::Component),
-            Language::C
-            | Language::Zig
-            | Language::Go
-            | Language::Cpp
-            | Language::Assemblyscript => Ok(Kind::Command),
+            Language::Rust | Language::C | Language::Cpp | Language::Zig if command => {
+                Ok(Kind::Command)
+            }
+            Language::Rust | Language::C | Language::Cpp | Language::Zig => Ok(Kind::Component),
+            Language::Go | Language::Assemblyscript => Ok(Kind::Command),
             Language::Python | Language::Js | Language::Ts if command => Err(format!(
                 "a {} plugin is made as a component alone; leave --command out",
                 self.title()

@@ -61,10 +61,10 @@ impl Project {
         self.folder.join(format!("{}.toml", self.name))
     }
 
-    /// Its source files with this ending, in the folder itself.
-    pub(super) fn sources(&self, ending: &str) -> std::io::Result<Vec<PathBuf>> {
+    /// Its source files with this ending, in one of its folders: `.` is its own.
+    pub(super) fn sources(&self, folder: &str, ending: &str) -> std::io::Result<Vec<PathBuf>> {
         let mut sources = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in fs::read_dir(self.folder.join(folder))? {
             let path = entry?.path();
             if path.extension().is_some_and(|found| found == ending) {
                 sources.push(path);
@@ -98,7 +98,7 @@ impl Project {
 }
 
 /// A file that a language is told by. The first that is there decides.
-const MARKS: [(&str, Language, Kind); 10] = [
+const MARKS: [(&str, Language, Kind); 13] = [
     ("src/lib.rs", Language::Rust, Kind::Component),
     ("src/main.rs", Language::Rust, Kind::Command),
     ("app.py", Language::Python, Kind::Component),
@@ -106,6 +106,9 @@ const MARKS: [(&str, Language, Kind); 10] = [
     ("plugin.ts", Language::Ts, Kind::Component),
     ("main.ts", Language::Assemblyscript, Kind::Command),
     ("go.mod", Language::Go, Kind::Command),
+    ("handler.zig", Language::Zig, Kind::Component),
+    ("handler.c", Language::C, Kind::Component),
+    ("handler.cpp", Language::Cpp, Kind::Component),
     ("main.zig", Language::Zig, Kind::Command),
     ("main.c", Language::C, Kind::Command),
     ("main.cpp", Language::Cpp, Kind::Command),

@@ -53,6 +53,26 @@ const RUST_LIBRARY: &[File] = &[
     ("sdk/wit/task.wit", include_str!("../../../../wit/task.wit")),
 ];
 
+/// The contract in C, as wit-bindgen writes it, with a few functions around it.
+const BINDINGS: &[File] = &[
+    (
+        "bindings/plugin.c",
+        include_str!("../../../templates/bindings/plugin.c"),
+    ),
+    (
+        "bindings/plugin.h",
+        include_str!("../../../templates/bindings/plugin.h"),
+    ),
+    (
+        "bindings/scutwork.c",
+        include_str!("../../../templates/bindings/scutwork.c"),
+    ),
+    (
+        "bindings/scutwork.h",
+        include_str!("../../../templates/bindings/scutwork.h"),
+    ),
+];
+
 /// What a plugin of one language and kind begins with.
 pub(super) struct Template {
     parts: Vec<&'static [File]>,
@@ -81,12 +101,30 @@ impl Template {
             (Language::Ts, _) => &[folder!(
                 "ts": "plugin.ts", "scutwork.ts", "package.json", "README.md", ".gitignore"
             )],
-            (Language::C, _) => &[folder!("c": "main.c", "README.md", ".gitignore")],
-            (Language::Zig, _) => &[folder!("zig": "main.zig", "README.md", ".gitignore")],
+            (Language::C, Kind::Component) => &[
+                folder!("c": "handler.c", "README.md", ".gitignore"),
+                BINDINGS,
+            ],
+            (Language::C, Kind::Command) => {
+                &[folder!("c-command": "main.c", "README.md", ".gitignore")]
+            }
+            (Language::Zig, Kind::Component) => &[
+                folder!("zig": "handler.zig", "README.md", ".gitignore"),
+                BINDINGS,
+            ],
+            (Language::Zig, Kind::Command) => {
+                &[folder!("zig-command": "main.zig", "README.md", ".gitignore")]
+            }
             (Language::Go, _) => &[folder!(
                 "go": "main.go", "main_test.go", "go.mod", "README.md", ".gitignore"
             )],
-            (Language::Cpp, _) => &[folder!("cpp": "main.cpp", "README.md", ".gitignore")],
+            (Language::Cpp, Kind::Component) => &[
+                folder!("cpp": "handler.cpp", "README.md", ".gitignore"),
+                BINDINGS,
+            ],
+            (Language::Cpp, Kind::Command) => {
+                &[folder!("cpp-command": "main.cpp", "README.md", ".gitignore")]
+            }
             (Language::Assemblyscript, _) => &[folder!(
                 "assemblyscript": "main.ts", "package.json", "README.md",
                 ".gitignore"

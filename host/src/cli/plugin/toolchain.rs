@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 
 use super::super::{Exit, Stopped};
+use super::component;
 use super::language::{Kind, Language};
 use super::project::Project;
 
@@ -25,13 +26,20 @@ pub(super) fn compile(project: &Project) -> Result<Vec<u8>, Stopped> {
         (Language::Python, _) => python(project, &made)?,
         (Language::Js, _) => javascript(project, "plugin.js", &made)?,
         (Language::Ts, _) => javascript(project, "plugin.ts", &made)?,
-        (Language::C, _) => c_command(project, "clang", "c", &made)?,
-        (Language::Cpp, _) => c_command(project, "clang++", "cpp", &made)?,
-        (Language::Zig, _) => zig(project, &scratch, &made)?,
+        (Language::C, kind) => clang(project, "clang", "c", kind, &made)?,
+        (Language::Cpp, kind) => clang(project, "clang++", "cpp", kind, &made)?,
+        (Language::Zig, kind) => zig(project, kind, &scratch, &made)?,
         (Language::Go, _) => go(project, &made)?,
         (Language::Assemblyscript, _) => assemblyscript(project, &made)?,
     }
-    read(&made)
+    let wasm = read(&made)?;
+    match (project.language, project.kind) {
+        (Language::C | Language::Cpp | Language::Zig, Kind::Component) => {
+            component::of_folder(&wasm, &project.folder)
+                .map_err(|error| Stopped::new(Exit::No, error))
+        }
+        _ => Ok(wasm),
+    }
 }
 
 fn read(made: &Path) -> Result<Vec<u8>, Stopped> {
@@ -136,7 +144,13 @@ fn javascript(project: &Project, source: &str, made: &Path) -> Result<(), Stoppe
 
 const C_IS_MISSING: &str = "clang is missing; install it (Debian: apt-get install clang lld wasi-libc libclang-rt-dev-wasm32)";
 
-fn c_command(project: &Project, compiler: &str, ending: &str, made: &Path) -> Result<(), Stopped> {
+fn clang(
+    project: &Project,
+    compiler: &str,
+    ending: &str,
+    kind: Kind,
+    made: &Path,
+) -> Result<(), Stopped> {
     let how = match compiler {
         "clang" => C_IS_MISSING,
         _ => {
@@ -149,9 +163,14 @@ fn c_command(project: &Project, compiler: &str, ending: &str, made: &Path) -> Re
     build
         .args(["--target=wasm32-wasi", "-Os", "-Wall", "-fno-exceptions"])
         .arg("-Wl,--strip-all")
-        .args(project.sources(ending).map_err(anyhow::Error::from)?)
-        .arg("-o")
-        .arg(made);
+        .args(sources(project, ".", ending)?);
+    if kind == Kind::Component {
+        // A library, which is called from outside. The bindings are C whatever the handler is.
+        build
+            .args(["-mexec-model=reactor", "-x", "c"])
+            .args(sources(project, BINDINGS, "c")?);
+    }
+    build.arg("-o").arg(made);
     call(project, build)
 }
 
@@ -173,7 +192,18 @@ fn require_wasi_libc(project: &Project) -> Result<(), Stopped> {
     ))
 }
 
-fn zig(project: &Project, scratch: &Path, made: &Path) -> Result<(), Stopped> {
+/// Where the contract in C lies, in a plugin's folder.
+const BINDINGS: &str = "bindings";
+
+fn sources(project: &Project, folder: &str, ending: &str) -> Result<Vec<PathBuf>, Stopped> {
+    let path = project.folder.join(folder);
+    let sources = project
+        .sources(folder, ending)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(sources)
+}
+
+fn zig(project: &Project, kind: Kind, scratch: &Path, made: &Path) -> Result<(), Stopped> {
     // `ziglang` on PyPI brings it as `python-zig`.
     let zig = find(project, "zig")
         .or_else(|| find(project, "python-zig"))
@@ -181,8 +211,18 @@ fn zig(project: &Project, scratch: &Path, made: &Path) -> Result<(), Stopped> {
             no("zig is missing; run `python3 -m venv .venv && .venv/bin/pip install ziglang==0.15.2` in the plugin's folder")
         })?;
     let mut build = Command::new(zig);
+    let source = match kind {
+        Kind::Component => "handler.zig",
+        Kind::Command => "main.zig",
+    };
+    build.args(["build-exe", source, "-target", "wasm32-wasi"]);
+    if kind == Kind::Component {
+        // What is handed to the host has to be of libc's malloc.
+        build
+            .args(["-mexec-model=reactor", "-lc", "-I", BINDINGS])
+            .args(sources(project, BINDINGS, "c")?);
+    }
     build
-        .args(["build-exe", "main.zig", "-target", "wasm32-wasi"])
         .args(["-O", "ReleaseSmall", "-fstrip", "--cache-dir"])
         .arg(scratch.join("zig"))
         .arg(format!("-femit-bin={}", made.display()));
