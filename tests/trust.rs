@@ -144,3 +144,57 @@ fn the_program_takes_keys_by_text_and_by_file() {
         place.run(&["plugin", "list"]).exits(code).says(&[reason]);
     }
 }
+
+#[test]
+fn inspect_tells_who_signed_a_plugin_and_whether_that_counts() {
+    let (pair, other) = (key_pair(), key_pair());
+    let place = Place::new();
+    let signature = |expected: &[&str]| {
+        let inspect = ["plugin", "inspect", "plugins/echo.wasm"];
+        let said = place.run(&inspect).text();
+        let line = said
+            .lines()
+            .find(|line| line.starts_with("signature"))
+            .unwrap();
+        for part in expected {
+            assert!(line.contains(part), "no {part:?} in {line}");
+        }
+        let json = place.run(&[&inspect[..], &["-o", "json"]].concat());
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+        json["signature"].clone()
+    };
+    let trust = |pair: &KeyPair| {
+        place.file("key.pub", public(pair));
+        place.file("scutwork.toml", "[trust]\nkeys = [\"key.pub\"]\n");
+    };
+    place.plugin("echo", "");
+    assert_eq!(signature(&["none"])["standing"], "missing");
+
+    place.file("plugins/echo.wasm.minisig", sign(&pair, embedded::echo()));
+    let key = public(&pair).lines().next().unwrap().to_owned();
+    let key = key.rsplit(' ').next().unwrap();
+    let told = signature(&[key, "no trust.keys"]);
+    assert_eq!(
+        (&told["standing"], &told["key"]),
+        (&"unchecked".into(), &key.into())
+    );
+
+    trust(&pair);
+    let told = signature(&[key, "is trusted", "release 7"]);
+    assert_eq!(
+        (&told["standing"], &told["comment"]),
+        (&"trusted".into(), &"release 7".into())
+    );
+
+    trust(&other);
+    assert_eq!(
+        signature(&[key, "not among trust.keys"])["standing"],
+        "untrusted"
+    );
+
+    trust(&pair);
+    place.file("plugins/echo.wasm.minisig", sign(&pair, embedded::dots()));
+    assert_eq!(signature(&[key, "wrong"])["standing"], "wrong");
+    place.file("plugins/echo.wasm.minisig", "hello");
+    assert_eq!(signature(&["none of minisign's"])["standing"], "unreadable");
+}

@@ -37,6 +37,23 @@ pub struct Signed {
     pub comment: String,
 }
 
+/// What there is of a signature, whether or not anybody asks for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seal {
+    /// There is none.
+    Missing,
+    /// There is a file, and it is none of minisign's.
+    Unreadable,
+    /// By this key, and nobody has said whose signature counts.
+    Unasked(String),
+    /// By a trusted key.
+    Trusted(Signed),
+    /// By this key, which is not trusted.
+    Stranger(String),
+    /// By this key, and for other bytes than these.
+    Wrong(String),
+}
+
 /// Why a plugin is not trusted, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Untrusted {
@@ -113,6 +130,31 @@ impl Trust {
         }
         Err(refused)
     }
+}
+
+impl Seal {
+    /// Looks at a plugin's signature.
+    pub fn of(trust: &Trust, wasm: &[u8], signature: Option<&[u8]>) -> Seal {
+        match trust.check("", wasm, signature) {
+            Ok(Some(signed)) => Seal::Trusted(signed),
+            Ok(None) => match signature {
+                None => Seal::Missing,
+                Some(text) => signer(text).map_or(Seal::Unreadable, Seal::Unasked),
+            },
+            Err(Untrusted::Unsigned { .. }) => Seal::Missing,
+            Err(Untrusted::Unreadable) => Seal::Unreadable,
+            Err(Untrusted::Stranger { id }) => Seal::Stranger(id),
+            Err(Untrusted::Wrong { id }) => Seal::Wrong(id),
+        }
+    }
+}
+
+/// Who says to have signed, if it is a signature at all.
+fn signer(text: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(text).ok()?;
+    Signature::decode(text).ok()?;
+    let id = text.lines().nth(1).and_then(KeyId::within)?;
+    Some(id.to_string())
 }
 
 impl KeyId {

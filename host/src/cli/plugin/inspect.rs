@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -10,6 +11,7 @@ use super::super::{Exit, Format, Global, Stopped, output};
 use super::report::Report;
 use crate::config::Config;
 use crate::plugin::Plugin;
+use crate::plugin::trust::{Seal, Signed};
 use crate::sandbox::limits::Limits;
 use crate::units::{show_duration, show_size};
 
@@ -31,9 +33,10 @@ pub(super) fn inspect(
         .as_ref()
         .map(|plugin| settings(plugin, &args.file))
         .unwrap_or_default();
+    let seal = seal(config, &args.file)?;
     match global.output {
-        Format::Json => output::json(&as_json(&report, &settings)),
-        Format::Text => show(&report, &settings),
+        Format::Json => output::json(&as_json(&report, &settings, &seal)),
+        Format::Text => show(&report, &settings, &seal),
     }
     Ok(if report.is_bad() {
         Exit::No
@@ -131,7 +134,49 @@ fn settings(plugin: &Plugin, file: &Path) -> Vec<Setting> {
     ]
 }
 
-fn show(report: &Report, settings: &[Setting]) {
+/// The signature beside a file.
+fn seal(config: &Config, file: &Path) -> Result<Seal, Stopped> {
+    let wasm = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let beside = file.with_added_extension("minisig");
+    let signature = match fs::read(&beside) {
+        Ok(signature) => Some(signature),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            let read = Err(error).with_context(|| format!("cannot read {}", beside.display()));
+            return read.map_err(Stopped::from);
+        }
+    };
+    Ok(Seal::of(&config.trust, &wasm, signature.as_deref()))
+}
+
+/// The signature in words, and as a program reads it: the standing, the key, the comment.
+fn sealed(seal: &Seal) -> (String, [Option<&str>; 3]) {
+    match seal {
+        Seal::Missing => ("none".to_owned(), [Some("missing"), None, None]),
+        Seal::Unreadable => (
+            "there is a .minisig beside it, and it is none of minisign's".to_owned(),
+            [Some("unreadable"), None, None],
+        ),
+        Seal::Unasked(key) => (
+            format!("by key {key}, which nobody checks: scutwork.toml has no trust.keys"),
+            [Some("unchecked"), Some(key), None],
+        ),
+        Seal::Trusted(Signed { key, comment }) => (
+            format!("by key {key}, which is trusted: {comment}"),
+            [Some("trusted"), Some(key), Some(comment)],
+        ),
+        Seal::Stranger(key) => (
+            format!("by key {key}, which is not among trust.keys in scutwork.toml"),
+            [Some("untrusted"), Some(key), None],
+        ),
+        Seal::Wrong(key) => (
+            format!("by key {key}, and wrong: the file or its signature was changed since"),
+            [Some("wrong"), Some(key), None],
+        ),
+    }
+}
+
+fn show(report: &Report, settings: &[Setting], seal: &Seal) {
     let mut lines = vec![
         ("file", report.file.display().to_string()),
         ("kind", report.kind()),
@@ -161,6 +206,7 @@ fn show(report: &Report, settings: &[Setting]) {
                 .map(|export| ("exports", export.clone())),
         );
     }
+    lines.push(("signature", sealed(seal).0));
     for Setting { key, value, origin } in settings {
         lines.push(("manifest", format!("{key} = {value} ({})", origin.word())));
     }
@@ -172,7 +218,7 @@ fn show(report: &Report, settings: &[Setting]) {
     }
 }
 
-fn as_json(report: &Report, settings: &[Setting]) -> Value {
+fn as_json(report: &Report, settings: &[Setting], seal: &Seal) -> Value {
     let mut json = report.as_json();
     let manifest: Map<String, Value> = settings
         .iter()
@@ -184,6 +230,8 @@ fn as_json(report: &Report, settings: &[Setting]) -> Value {
     json["manifest"] = Value::Object(manifest);
     json["name"] = json!(report.plugin.as_ref().map(|plugin| plugin.name.as_str()));
     json["digest"] = json!(report.plugin.as_ref().map(|plugin| &plugin.digest));
+    let [standing, key, comment] = sealed(seal).1;
+    json["signature"] = json!({ "standing": standing, "key": key, "comment": comment });
     let anatomy = report.anatomy.as_ref();
     json["exports"] = json!(anatomy.map(|anatomy| &anatomy.exports));
     json["producers"] = json!(anatomy.map(|anatomy| &anatomy.producers));
