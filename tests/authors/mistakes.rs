@@ -1,58 +1,165 @@
-//! Each mistake that newcomers make is told in words that they can act on.
+//! Each mistake that newcomers make is told in words that they can act on. What is said is kept whole in
+//! `messages/`, a file a mistake, for people to read as newcomers do; SCUTWORK_MESSAGES=write writes them
+//! anew.
 
-use crate::support::program::Place;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::support::program::{Ended, Place};
 use crate::support::wat;
 
-/// What `plugin check` says of a file that would not serve.
-fn problem(wasm: &[u8]) -> String {
-    let place = Place::new();
-    place.file("thumb.wasm", wasm);
-    place
-        .run(&["plugin", "check", "thumb.wasm"])
-        .exits(1)
-        .text()
+/// Asserts that a command said what the file of this name has, and failed with this code.
+#[track_caller]
+fn told(name: &str, place: &Place, code: i32, ended: Ended) {
+    let ended = ended.exits(code);
+    let here = place.path().to_str().unwrap();
+    let said = format!("{}{}", ended.text(), ended.stderr).replace(here, "HERE");
+    let said: String = said.lines().filter_map(lasting).collect();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/authors/messages")
+        .join(format!("{name}.txt"));
+    if std::env::var("SCUTWORK_MESSAGES").is_ok_and(|asked| asked == "write") {
+        std::fs::write(&path, &said).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; it says:\n{said}", path.display()));
+    assert!(said == kept, "{name}: it says\n{said}\nand not\n{kept}");
 }
 
-fn problem_of_module(text: &str) -> String {
-    problem(&::wat::parse_str(text).unwrap())
+/// A line without what differs from run to run and from build to build. None: nothing of it stays.
+fn lasting(line: &str) -> Option<String> {
+    if line
+        .trim_start()
+        .starts_with(|first: char| first.is_ascii_digit())
+        && line.contains(" 0x")
+    {
+        return None;
+    }
+    let until = |end: &str| line.split_inclusive(end).next().unwrap_or_default();
+    Some(match line {
+        line if line.starts_with("used: ") => "used: ...\n".to_owned(),
+        line if line.contains(" panicked at ") => format!("{}...\n", until(".rs")),
+        line => format!("{line}\n"),
+    })
+}
+
+/// What `plugin check` says of a file that would not serve.
+#[track_caller]
+fn refused(name: &str, wasm: &[u8]) {
+    let place = Place::new();
+    place.file("thumb.wasm", wasm);
+    told(
+        name,
+        &place,
+        1,
+        place.run(&["plugin", "check", "thumb.wasm"]),
+    );
+}
+
+#[track_caller]
+fn refused_module(name: &str, text: &str) {
+    refused(name, &::wat::parse_str(text).unwrap());
 }
 
 #[test]
 fn a_file_that_would_not_serve_is_told_why_and_what_to_do() {
     let run = "(func (export \"run\"))";
-    let mistakes: [(String, &[&str]); 6] = [
-        (
-            problem(b"<html>not found</html>"),
-            &["not WebAssembly", "web page"],
-        ),
-        // Built for wasm32-unknown-unknown, or a reactor of wasip1.
-        (
-            problem_of_module(&format!("(module {run})")),
-            &["no command", "wasm32-wasip2", "_start"],
-        ),
-        (
-            problem_of_module("(module (func (export \"scutwork:task/handler@0.1.0#handle\")))"),
-            &["without the component around it", "scutwork plugin build"],
-        ),
-        (
-            problem_of_module(
-                "(module (import \"__wbindgen_placeholder__\" \"f\" (func)) (func (export \"run\")))",
-            ),
-            &["wasm-bindgen", "wasm32-wasip2"],
-        ),
-        (
-            problem(&wat::assembled("scutwork:task/handler@0.0.1", HANDLE)),
-            &["another version of the contract", "scutwork:task@0.1.0"],
-        ),
-        (
-            problem(&wat::assembled("a:b/c@0.1.0", HANDLE)),
-            &["exports no `scutwork:task/handler@0.1.0`", "world `plugin`"],
-        ),
-    ];
-    for (said, expected) in mistakes {
-        for text in expected {
-            assert!(said.contains(text), "no {text:?} in {said}");
+    refused("no-webassembly", b"<html>not found</html>");
+    refused_module("for-no-system", &format!("(module {run})"));
+    refused_module("reactor", "(module (func (export \"_initialize\")))");
+    refused_module(
+        "no-component",
+        "(module (func (export \"scutwork:task/handler@0.1.0#handle\")))",
+    );
+    refused_module(
+        "wasm-bindgen",
+        &format!("(module (import \"__wbindgen_placeholder__\" \"f\" (func)) {run})"),
+    );
+    refused(
+        "old-contract",
+        &wat::assembled("scutwork:task/handler@0.0.1", HANDLE),
+    );
+    refused("wrong-world", &wat::assembled("a:b/c@0.1.0", HANDLE));
+    refused(
+        "forgotten-export",
+        &::wat::parse_str("(component)").unwrap(),
+    );
+}
+
+#[test]
+fn a_run_that_goes_wrong_is_told_why_and_what_to_do() {
+    let place = Place::new();
+    let nosy = scutwork::plugin::embedded::nosy();
+    place.file("nosy.wasm", nosy);
+    place.file("nosy.toml", "[env]\nWHY = \"no bolt is left\"\n");
+    let run = |payload: &str| place.run(&["run", "./nosy.wasm", payload]);
+    told("panic", &place, 1, run("panic WHY"));
+    told(
+        "no-grant",
+        &place,
+        0,
+        run("get https://api.example.com/bolts"),
+    );
+    place.plugin("echo", "");
+    let long = "x".repeat(2000);
+    let set = ["run", "echo", &long, "--set", "limits.output=1KiB"];
+    told("output-too-large", &place, 1, place.run(&set));
+    let set = ["run", "echo", "x", "--set", "limits.outptu=1KiB"];
+    told("limit-misspelt", &place, 2, place.run(&set));
+}
+
+#[test]
+fn a_payload_that_is_no_json_is_told_where() {
+    let place = super::place();
+    place
+        .run(&["plugin", "new", "sums", "--lang", "rust"])
+        .exits(0);
+    place.file("sums/src/lib.rs", SUMS);
+    place.run(&["plugin", "build", "sums"]).exits(0);
+    assert_eq!(
+        place
+            .run(&["run", "sums/sums.wasm", "[1, 2]"])
+            .exits(0)
+            .text(),
+        "3"
+    );
+    told(
+        "no-json",
+        &place,
+        1,
+        place.run(&["run", "sums/sums.wasm", "[1, two]"]),
+    );
+}
+
+const SUMS: &str = r#"//! Adds numbers.
+
+use scutwork_plugin::{Failure, Output, Task, plugin};
+
+plugin!(handle);
+
+fn handle(task: Task) -> Result<Output, Failure> {
+    let numbers: Vec<u32> = task.json()?;
+    Output::json(&numbers.iter().sum::<u32>())
+}
+"#;
+
+#[test]
+fn a_rust_target_that_is_missing_is_named_with_how_to_get_it() {
+    for (name, more) in [
+        ("rust-target", None),
+        ("rust-target-of-commands", Some("--command")),
+    ] {
+        let mut place = Place::new();
+        let new = ["plugin", "new", "thumb", "--lang", "rust"];
+        let new: Vec<_> = new.into_iter().chain(more).collect();
+        place.run(&new).exits(0);
+        // A rustc that has nothing but its own machine's.
+        for tool in ["cargo", "rustc"] {
+            let tool = place.file(&format!("plugins/{tool}"), "#!/bin/sh\necho /nowhere\n");
+            std::fs::set_permissions(tool, PermissionsExt::from_mode(0o755)).unwrap();
         }
+        place.set("PATH", place.path().join("plugins"));
+        told(name, &place, 1, place.run(&["plugin", "build", "thumb"]));
     }
 }
 
@@ -62,11 +169,13 @@ const HANDLE: &str =
 #[test]
 fn a_name_that_is_not_allowed_is_refused_with_what_is() {
     let place = Place::new();
-    for name in ["../thumb", ".thumb", "a b"] {
-        place
-            .run(&["plugin", "new", name, "--lang", "rust"])
-            .exits(2)
-            .says(&["is not allowed", "letters, digits"]);
+    for (name, shown) in [
+        ("../thumb", "name-of-a-path"),
+        (".thumb", "name-hidden"),
+        ("a b", "name-of-two"),
+    ] {
+        let ended = place.run(&["plugin", "new", name, "--lang", "rust"]);
+        told(shown, &place, 2, ended);
     }
 }
 
@@ -100,26 +209,24 @@ fn a_folder_without_a_plugin_says_how_to_make_one() {
 
 #[test]
 fn a_toolchain_that_is_missing_is_named_with_how_to_get_it() {
-    let missing = [
-        ("rust", "https://rustup.rs"),
-        ("python", "pip install -r requirements.txt"),
-        ("js", "npm install"),
-        ("c", "apt-get install clang lld wasi-libc"),
-        ("cpp", "libc++-dev-wasm32"),
-        ("go", "https://go.dev/dl"),
-        ("zig", "ziglang==0.15.2"),
-        ("assemblyscript", "npm install"),
-    ];
-    for (language, how) in missing {
+    for language in [
+        "rust",
+        "python",
+        "js",
+        "ts",
+        "c",
+        "cpp",
+        "go",
+        "zig",
+        "assemblyscript",
+    ] {
         let mut place = Place::new();
         place
             .run(&["plugin", "new", "thumb", "--lang", language])
             .exits(0);
         place.set("PATH", place.path().join("plugins"));
-        place
-            .run(&["plugin", "build", "thumb"])
-            .exits(1)
-            .says(&["is missing", how]);
+        let ended = place.run(&["plugin", "build", "thumb"]);
+        told(&format!("no-toolchain-{language}"), &place, 1, ended);
     }
 }
 
@@ -127,14 +234,21 @@ fn a_toolchain_that_is_missing_is_named_with_how_to_get_it() {
 fn a_capability_that_is_not_granted_is_told_with_the_lines_to_add() {
     let place = Place::new();
     place.file("nosy.wasm", scutwork::plugin::embedded::nosy());
-    place
-        .run(&["plugin", "check", "nosy.wasm"])
-        .exits(0)
-        .says(&[
-            "HTTP requests are linked in and not granted",
-            "write in nosy.toml: [http] allow = [\"https://api.example.com\"]",
-            "no plugin is granted",
-        ]);
+    let check = || place.run(&["plugin", "check", "nosy.wasm"]).exits(0).stderr;
+    let wanted = "HTTP requests are linked in and not granted; if it uses them, write in nosy.toml: \
+                  [http] allow = [\"https://api.example.com\"]";
+    assert!(check().contains(wanted), "{}", check());
+    assert!(check().contains("sockets are linked in, and no plugin is granted them"));
+    // A section that is there grants what it says, which may be nothing.
+    place.file("nosy.toml", "[http]\nallow = []\n[files]\n");
+    assert!(check().contains(wanted), "{}", check());
+    assert!(
+        check().contains("files are linked in and not granted"),
+        "{}",
+        check()
+    );
+    place.file("nosy.toml", "[http]\nallow = [\"https://example.com\"]\n");
+    assert!(!check().contains("HTTP requests"), "{}", check());
 }
 
 #[test]

@@ -119,7 +119,7 @@ pub(super) fn module_import(from: &str, name: &str, exports: &[&str]) -> String 
     } else if from == "env" {
         "a function was declared and never defined; link what defines it"
     } else if from.contains(':') {
-        "it is the core of a component; componentize it with its WIT, or build it for wasm32-wasip2"
+        "it is the core of a component; componentize it with `scutwork plugin build FILE --out DIR`, or build it for wasm32-wasip2"
     } else {
         return String::new();
     };
@@ -154,7 +154,7 @@ pub(super) fn module_without_start(exports: &[&str]) -> &'static str {
         .iter()
         .any(|name| name.starts_with("cabi_") || name.contains("scutwork:task"))
     {
-        "; it is the core of a component: componentize it, with `wasm-tools component new`"
+        "; it is the core of a component: componentize it with `scutwork plugin build FILE --out DIR`"
     } else if exports.contains(&"run") || exports.contains(&"main") {
         "; it was built for no system at all: build it for wasm32-wasip2, or as a program for wasm32-wasip1"
     } else {

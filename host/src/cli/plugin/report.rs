@@ -12,6 +12,7 @@ use super::super::{Format, Global, Stopped, output, run};
 use crate::config::Config;
 use crate::plugin::Plugin;
 use crate::plugin::anatomy::Anatomy;
+use crate::sandbox::Grants;
 use crate::units::{show_duration, show_size};
 
 /// What is to be said of a file.
@@ -30,42 +31,57 @@ pub(super) struct Report {
 
 /// A capability that a plugin may use.
 struct Wish {
-    what: &'static str,
+    capability: &'static Capability,
     is_granted: bool,
+}
+
+/// Something that a plugin can be granted, or that no plugin is.
+struct Capability {
+    what: &'static str,
+    /// The interface that a component imports for it, without its version.
+    interface: &'static str,
+    /// What the functions that a core module imports for it begin with.
+    functions: &'static str,
+    /// Whether every toolchain links it in, so that it tells nothing of the plugin.
+    is_usual: bool,
+    is_granted: fn(&Grants) -> bool,
     /// What to write into the manifest. None: no plugin is granted it.
     lines: Option<&'static str>,
 }
 
-/// The capabilities: what a component and a core module import for it, and the manifest's section.
-const CAPABILITIES: [(&str, &str, &str, &str, Option<&str>); 4] = [
-    (
-        "HTTP requests",
-        "wasi:http/outgoing-handler",
-        "(none)",
-        "http",
-        Some("[http]\nallow = [\"https://api.example.com\"]"),
-    ),
-    (
-        "files",
-        "wasi:filesystem",
-        "wasi_snapshot_preview1::path_",
-        "files",
-        Some("[files]\n\"/data\" = { path = \"/srv/data\", access = \"read\" }"),
-    ),
-    (
-        "environment variables",
-        "wasi:cli/environment",
-        "wasi_snapshot_preview1::environ_",
-        "env",
-        Some("[env]\nREGION = \"eu\""),
-    ),
-    (
-        "sockets",
-        "wasi:sockets",
-        "wasi_snapshot_preview1::sock_",
-        "(none)",
-        None,
-    ),
+const CAPABILITIES: &[Capability] = &[
+    Capability {
+        what: "HTTP requests",
+        interface: "wasi:http/outgoing-handler",
+        functions: "(none)",
+        is_usual: false,
+        is_granted: |grants| !grants.origins.is_empty(),
+        lines: Some("[http]\nallow = [\"https://api.example.com\"]"),
+    },
+    Capability {
+        what: "files",
+        interface: "wasi:filesystem",
+        functions: "wasi_snapshot_preview1::path_",
+        is_usual: false,
+        is_granted: |grants| !grants.directories.is_empty(),
+        lines: Some("[files]\n\"/data\" = { path = \"/srv/data\", access = \"read\" }"),
+    },
+    Capability {
+        what: "environment variables",
+        interface: "wasi:cli/environment",
+        functions: "wasi_snapshot_preview1::environ_",
+        is_usual: true,
+        is_granted: |grants| !grants.environment.is_empty(),
+        lines: Some("[env]\nREGION = \"eu\""),
+    },
+    Capability {
+        what: "sockets",
+        interface: "wasi:sockets",
+        functions: "wasi_snapshot_preview1::sock_",
+        is_usual: false,
+        is_granted: |_| false,
+        lines: None,
+    },
 ];
 
 impl Report {
@@ -84,7 +100,7 @@ impl Report {
             Ok(plugin) => Some(plugin),
             Err(refused) => {
                 let refused = format!("{:#}", refused.reason);
-                problems.push(refused.clone() + hint(anatomy.as_ref(), &refused));
+                problems.push(refused.clone() + hint(&refused));
                 None
             }
         };
@@ -101,7 +117,7 @@ impl Report {
         }
         let wishes = anatomy
             .as_ref()
-            .map(|anatomy| wishes(anatomy, &file.with_extension("toml")))
+            .map(|anatomy| wishes(anatomy, plugin.as_deref()))
             .unwrap_or_default();
         Ok(Report {
             file: file.to_owned(),
@@ -188,9 +204,10 @@ impl Report {
         {
             output::say(&format!("note: {lowered}"));
         }
-        for wish in self.wishes.iter().filter(|wish| !wish.is_granted) {
-            let what = wish.what;
-            output::say(&match wish.lines {
+        let ungranted = self.wishes.iter().filter(|wish| !wish.is_granted);
+        for Wish { capability, .. } in ungranted.filter(|wish| !wish.capability.is_usual) {
+            let what = capability.what;
+            output::say(&match capability.lines {
                 Some(lines) => format!(
                     "note: {what} are linked in and not granted; if it uses them, write in {file}: {}",
                     lines.replace('\n', " ")
@@ -203,9 +220,10 @@ impl Report {
     /// All of it for a program.
     pub(super) fn as_json(&self) -> Value {
         let anatomy = self.anatomy.as_ref();
-        let wishes = self.wishes.iter().map(
-            |wish| json!({ "what": wish.what, "granted": wish.is_granted, "add": wish.lines }),
-        );
+        let wishes = self.wishes.iter().map(|wish| {
+            let Capability { what, lines, .. } = wish.capability;
+            json!({ "what": what, "granted": wish.is_granted, "add": lines })
+        });
         json!({
             "file": self.file,
             "ok": !self.is_bad(),
@@ -221,32 +239,31 @@ impl Report {
     }
 }
 
-/// What the author most likely did, where the file tells more than why it was refused.
-fn hint(anatomy: Option<&Anatomy>, refused: &str) -> &'static str {
-    if anatomy.is_some_and(Anatomy::is_unwrapped) {
-        "; it is a plugin's code without the component around it: in Rust build for wasm32-wasip2, and let `scutwork plugin build` wrap C and Zig"
-    } else if refused.contains("component model async") {
+/// What the author most likely did, where more is to be told than why it was refused.
+fn hint(refused: &str) -> &'static str {
+    if refused.contains("component model async") {
         "; it was built with the asynchronous calls of WASI 0.3: with jco, add --backend-qjs-disable-async"
     } else {
         ""
     }
 }
 
-fn wishes(anatomy: &Anatomy, manifest: &Path) -> Vec<Wish> {
-    let manifest: toml::Table = fs::read_to_string(manifest)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_default();
+/// What a file imports of the capabilities, and whether its manifest as it was read grants any of each: a
+/// section that is there may grant nothing.
+fn wishes(anatomy: &Anatomy, plugin: Option<&Plugin>) -> Vec<Wish> {
+    let is_wanted = |capability: &&Capability| {
+        let of_module = |import: &String| import.starts_with(capability.functions);
+        anatomy.wants(capability.interface) || anatomy.imports.iter().any(of_module)
+    };
     CAPABILITIES
-        .into_iter()
-        .filter(|(_, interface, function, ..)| {
-            let of_module = |import: &String| import.starts_with(function);
-            anatomy.wants(interface) || anatomy.imports.iter().any(of_module)
-        })
-        .map(|(what, _, _, section, lines)| Wish {
-            what,
-            is_granted: manifest.contains_key(section),
-            lines,
+        .iter()
+        .filter(is_wanted)
+        .map(|capability| Wish {
+            capability,
+            is_granted: plugin.is_some_and(|plugin| {
+                let grants = &plugin.manifest.grants;
+                (capability.is_granted)(grants)
+            }),
         })
         .collect()
 }
