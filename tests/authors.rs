@@ -5,6 +5,7 @@ mod examples;
 mod mistakes;
 mod shapes;
 mod trials;
+mod watching;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -84,7 +85,23 @@ fn lives(language: &str, more: &[&str]) {
         .exits(1)
         .says(&["asks for a retry", "pretends to be busy"]);
     place.run(&["run", file, "busy", "--attempt", "3"]).exits(0);
-    run("crash").exits(1).says(&["asked to crash"]);
+    // With what the author wrote, and where it happened if the language tells.
+    run("crash").exits(1).says(match language {
+        "python" => &["plugin.py\", line ", "RuntimeError: asked to crash"],
+        "js" => &["asked to crash", "at handle (/plugin.js:"],
+        "go" => &["panic: asked to crash", "main.go:"],
+        _ => &["asked to crash"],
+    });
+
+    // The template's own test, where its language can run a handler without a host.
+    let own: &[&str] = match language {
+        "rust" => &["cargo", "test"],
+        "python" => &["python3", "-m", "unittest"],
+        "js" => &["node", "--test"],
+        "go" => &["go", "test", "."],
+        _ => return,
+    };
+    place.call("words", own[0], &own[1..]).exits(0);
 }
 
 /// Asserts what the templates' plugins say of `sample.txt`.

@@ -74,7 +74,12 @@ impl Place {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_scutwork"));
+        self.tool(env!("CARGO_BIN_EXE_scutwork"), arguments)
+    }
+
+    /// A program of another's, as it would be called here.
+    fn tool(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(self.path()).args(arguments);
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
@@ -138,6 +143,25 @@ impl Place {
             code: status.code(),
             stdout: reader.join().unwrap(),
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+
+    /// Runs a program of another's to its end, in a folder of this one.
+    pub(crate) fn call(&self, folder: &str, program: &str, arguments: &[&str]) -> Ended {
+        let mut tool = self.tool(program, arguments);
+        // A program is looked for on the path that it is given, not on this process's own.
+        if let Some((_, path)) = self.environment.iter().find(|(name, _)| *name == "PATH") {
+            let found = std::env::split_paths(path)
+                .map(|folder| folder.join(program))
+                .find(|path| path.is_file());
+            let found = found.unwrap_or_else(|| panic!("no {program} on the path"));
+            tool = self.tool(found.to_str().unwrap(), arguments);
+        }
+        let output = tool.current_dir(self.path().join(folder)).output().unwrap();
+        Ended {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
 
