@@ -240,6 +240,8 @@ def main():
     broker = " ".join(server[key].decode() if isinstance(server[key], bytes) else server[key] for key in ("product", "version"))
     connection.close()
     load_before = os.getloadavg()[0]
+    # So that no worker is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     chosen = [each for each in contenders(arguments.program) if arguments.only in each.name]
     measured = {each.name: [] for each in chosen}
