@@ -192,6 +192,46 @@ fn a_broker_that_is_down_exits_69_and_names_it() {
 }
 
 #[test]
+fn bench_says_what_it_could_not_run_and_why() {
+    let place = Place::new();
+    let nobody = "amqp://127.0.0.1:1";
+    place
+        .run(&["bench", "amqp"])
+        .exits(2)
+        .says(&["NOT RUN: amqp", "--broker amqp://"]);
+    place
+        .run(&["bench", "amqp", "--broker", nobody])
+        .exits(69)
+        .says(&["NOT RUN: amqp", "127.0.0.1:1"]);
+    place
+        .run(&["bench", "sandbox", "--plot", "plot.svg"])
+        .exits(2)
+        .says(&["bench curves --plot"]);
+}
+
+#[test]
+fn bench_shows_what_it_measured_of_both_for_programs_too() {
+    let place = Place::new();
+    let run = place
+        .run(&["bench", "sandbox", "--quick", "--runs", "2", "-o", "json"])
+        .exits(0);
+    let shown: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert!(shown["machine"]["settings"].is_string(), "{shown}");
+    assert_eq!(shown["not_run"], serde_json::json!([]));
+    let row = &shown["rows"][0];
+    for figures in [&row["ours"], &row["beside"]["figures"]] {
+        assert_eq!(figures["values"].as_array().unwrap().len(), 2, "{row}");
+        let value = |name: &str| figures[name].as_f64().unwrap();
+        assert!(
+            0.0 < value("min") && value("min") <= value("median"),
+            "{row}"
+        );
+        assert!(value("median") <= value("max"), "{row}");
+    }
+    assert!(row["compared"].as_f64().unwrap() > 0.0, "{row}");
+}
+
+#[test]
 fn a_wrong_password_exits_69_and_one_from_a_file_is_used() {
     let place = Place::new();
     let right = shared_url();
