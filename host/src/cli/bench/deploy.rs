@@ -93,15 +93,17 @@ async fn drop_in(stand: &Stand<'_>, number: u32) -> Result<(Duration, Duration),
     let began = Instant::now();
     std::fs::rename(&aside, plugins.join("fresh.wasm")).context("cannot drop a plugin in")?;
     broker.publish(&config.queues[0], vec![task], None).await?;
-    let mut compiled = Duration::ZERO;
-    let started = loop {
+    // In whichever order: the task may start before it is told that its plugin serves.
+    let (mut compiled, mut started) = (None, None);
+    while compiled.is_none() || started.is_none() {
         match signs.recv().await.context("the worker ended")? {
-            Sign::Compiled(took) => compiled = took,
-            Sign::Started(at) => break at,
+            Sign::Compiled(took) => compiled = Some(took),
+            Sign::Started(at) => started = Some(at),
         }
-    };
+    }
     switch.drain();
     worker.await.context("the worker panicked")??;
+    let (compiled, started) = compiled.zip(started).context("the worker ended")?;
     Ok((started.saturating_duration_since(began), compiled))
 }
 
