@@ -90,6 +90,10 @@ pub enum Limit {
     Output,
     /// Depth of its calls.
     Stack,
+    /// Elements in one table.
+    Table,
+    /// Instances of its modules.
+    Instances,
     /// Handles held at once.
     Handles,
     /// Random bytes in all.
@@ -146,6 +150,8 @@ impl Limit {
             Limit::Timeout => "timeout",
             Limit::Output => "output-limit",
             Limit::Stack => "stack-limit",
+            Limit::Table => "table-limit",
+            Limit::Instances => "instance-limit",
             Limit::Handles => "handle-limit",
             Limit::Random => "random-limit",
             Limit::HttpRequests => "http-request-limit",
@@ -161,6 +167,8 @@ impl Limit {
             Limit::Timeout => "timeout",
             Limit::Output => "output limit",
             Limit::Stack => "stack limit",
+            Limit::Table => "table limit",
+            Limit::Instances => "instance limit",
             Limit::Handles => "handle limit",
             Limit::Random => "random byte limit",
             Limit::HttpRequests => "http request limit",
@@ -175,7 +183,7 @@ impl Limit {
             Limit::Cpu => Some("cpu"),
             Limit::Timeout => Some("timeout"),
             Limit::Output => Some("output"),
-            Limit::Stack => None,
+            Limit::Stack | Limit::Table | Limit::Instances => None,
             Limit::Handles => Some("handles"),
             Limit::Random => Some("random"),
             Limit::HttpRequests => Some("http_requests"),

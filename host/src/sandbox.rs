@@ -2,6 +2,7 @@
 //! no manifest, queue or retry.
 
 pub mod baseline;
+mod bounds;
 mod breach;
 mod cancel;
 pub mod command;
@@ -310,12 +311,12 @@ impl GuestRun {
         };
         usage.wall = began.elapsed();
         usage.peak_memory = store.data().memory().peak();
-        let was_refused_memory = store.data().memory().was_refused();
+        let refused = store.data().memory().refused();
         let stderr = self.voice.finish();
         let ending = match ended {
             Ok(Ended::Returned(Ok(Called::Returned(result)))) => Ending::Returned(Ok(result)),
             Ok(Ended::Returned(Ok(Called::Exited(code)))) => match &command {
-                Some(call) => self.exited(call, code, was_refused_memory, &stderr),
+                Some(call) => self.exited(call, code, refused, &stderr),
                 None => Ending::Returned(Err(I32Exit(code.cast_signed()).into())),
             },
             Ok(Ended::Returned(Err(_))) if command.is_some_and(|call| call.stdout.is_over()) => {
@@ -330,7 +331,7 @@ impl GuestRun {
             limits: &self.limits,
             ceiling: &self.ceiling,
             was_cancelled: self.voice.is_cancelled(),
-            was_refused_memory,
+            refused,
             stderr,
             usage,
         };
@@ -352,16 +353,14 @@ impl GuestRun {
         &self,
         call: &CommandCall,
         code: u32,
-        was_refused_memory: bool,
+        refused: Option<Limit>,
         stderr: &str,
     ) -> Ending {
         let result = call.result(&self.grants.command, code, stderr);
-        match result {
+        match (result, refused) {
             // A program that is short of memory exits as one that was given nonsense does.
-            Err(handler::Failure::Reject(_)) if was_refused_memory => {
-                Ending::Limited(Limit::Memory)
-            }
-            result => Ending::Returned(Ok(result)),
+            (Err(handler::Failure::Reject(_)), Some(limit)) => Ending::Limited(limit),
+            (result, _) => Ending::Returned(Ok(result)),
         }
     }
 

@@ -164,4 +164,37 @@ async fn without_address_space_for_a_pool_plugins_run_all_the_same() {
         }) => {}
         other => panic!("{other:?}"),
     }
+    // What a pool refuses when it is loaded is refused here too, or when it runs.
+    for (more, words) in [
+        (
+            "(memory 0)",
+            "21 memories, and 4 is the most for any plugin",
+        ),
+        (
+            "(table 0 funcref)",
+            "20 tables, and 16 is the most for any plugin",
+        ),
+    ] {
+        let many = wat::plugin(&format!("{FITTING}{}", more.repeat(20)));
+        let refused = sandbox.prepare(&many).unwrap_err().to_string();
+        assert!(refused.contains(words), "{refused}");
+    }
+    let many = "(core instance (instantiate $empty))".repeat(20);
+    let many = wat::whole(&format!(
+        r#"(component
+          (core module $main (;core;) (memory (export "memory") 0)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
+            (func (export "handle") (type $handle) (i32.const 0)))
+          (core module $empty)
+          {many}
+          (core instance $core (instantiate $main))
+          (;handler;))"#
+    ));
+    let many = sandbox.prepare(&many).unwrap();
+    let finished = run(&sandbox, job(&many, &task("many", ""))).await;
+    assert_limited(
+        finished.outcome,
+        Limit::Instances,
+        "instance limit 16 reached in plugin `many`; it is the same for all plugins: build it of fewer modules",
+    );
 }

@@ -20,7 +20,7 @@ pub(super) const MAX_MEMORIES: u32 = 4;
 pub(super) const MAX_TABLES: u32 = 16;
 
 /// Elements in one table. The largest toolchains known need about 20,000.
-const TABLE_ELEMENTS: usize = 65_536;
+pub(super) const TABLE_ELEMENTS: usize = 65_536;
 
 /// Unmapped address space after every linear memory, which makes most bounds checks one compare.
 const GUARD: u64 = 32 << 20;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::engine::{MAX_INSTANCES, TABLE_ELEMENTS};
 use crate::outcome::Limit;
 use crate::units::{show_duration, show_size};
 
@@ -97,6 +98,8 @@ impl Limits {
             Limit::Timeout => show_duration(self.timeout),
             Limit::Output => show_size(self.output),
             Limit::Stack => show_size(STACK as u64),
+            Limit::Table => format!("{TABLE_ELEMENTS} elements"),
+            Limit::Instances => MAX_INSTANCES.to_string(),
             Limit::Handles => self.handles.to_string(),
             Limit::Random => show_size(self.random),
             Limit::HttpRequests => self.http_requests.to_string(),
@@ -107,21 +110,38 @@ impl Limits {
 
 /// What raises a limit of a plugin.
 pub(super) fn remedy(limit: Limit, limits: &Limits, ceiling: &Limits, plugin: &str) -> String {
-    let Some(setting) = limit.setting() else {
-        return "it is the same for all plugins: let it call less deeply".to_owned();
-    };
     let is_highest = match limit {
         Limit::Memory => limits.memory >= ceiling.memory,
         Limit::Cpu => limits.cpu >= ceiling.cpu,
         Limit::Timeout => limits.timeout >= ceiling.timeout,
         Limit::Output => limits.output >= ceiling.output,
-        Limit::Stack => true,
+        Limit::Stack | Limit::Table | Limit::Instances => true,
         Limit::Handles => limits.handles >= ceiling.handles,
         Limit::Random => limits.random >= ceiling.random,
         Limit::HttpRequests => limits.http_requests >= ceiling.http_requests,
         Limit::HttpBody => limits.http_body >= ceiling.http_body,
     };
-    raise(setting, is_highest, plugin)
+    match limit.setting() {
+        Some(setting) => raise(setting, is_highest, plugin),
+        None => format!("it is the same for all plugins: {}", spare(limit)),
+    }
+}
+
+/// What a plugin can do about a limit that nobody can raise.
+fn spare(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Stack => "let it call less deeply",
+        Limit::Table => "let it keep fewer references in one table",
+        Limit::Instances => "build it of fewer modules",
+        Limit::Memory
+        | Limit::Cpu
+        | Limit::Timeout
+        | Limit::Output
+        | Limit::Handles
+        | Limit::Random
+        | Limit::HttpRequests
+        | Limit::HttpBody => "let it use less",
+    }
 }
 
 /// Where a setting is raised: in the manifest, or where the operator's ceiling is.

@@ -2,7 +2,8 @@
 
 use wasmtime::ResourceLimiter;
 
-use super::engine::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES};
+use super::engine::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES, TABLE_ELEMENTS};
+use crate::outcome::Limit;
 
 /// What a table holds for each element: a pointer.
 const TABLE_ELEMENT: usize = size_of::<usize>();
@@ -14,7 +15,7 @@ pub(super) struct Memory {
     limit: usize,
     held: usize,
     peak: usize,
-    refused: bool,
+    refused: Option<Limit>,
 }
 
 impl Memory {
@@ -24,7 +25,7 @@ impl Memory {
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
             held: 0,
             peak: 0,
-            refused: false,
+            refused: None,
         }
     }
 
@@ -33,8 +34,8 @@ impl Memory {
         self.peak as u64
     }
 
-    /// Whether the guest ever asked for more than it may have.
-    pub(super) fn was_refused(&self) -> bool {
+    /// Of what the guest asked for more than it may have, the last time that it did.
+    pub(super) fn refused(&self) -> Option<Limit> {
         self.refused
     }
 
@@ -46,7 +47,7 @@ impl Memory {
                 true
             }
             _ => {
-                self.refused = true;
+                self.refused = Some(Limit::Memory);
                 false
             }
         }
@@ -73,7 +74,12 @@ impl ResourceLimiter for Memory {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        // Its own maximum, or the pool's place for a table, whose size is that of the limit.
+        if maximum.is_some_and(|maximum| desired > maximum && maximum < TABLE_ELEMENTS) {
+            return Ok(false);
+        }
+        if desired > TABLE_ELEMENTS {
+            self.refused = Some(Limit::Table);
             return Ok(false);
         }
         let more = desired.saturating_sub(current);
@@ -102,9 +108,9 @@ mod tests {
         let mut memory = Memory::new(100_000);
         assert!(memory.memory_growing(0, 65_536, None).unwrap());
         assert!(memory.table_growing(0, 4_000, None).unwrap());
-        assert!(!memory.was_refused());
+        assert_eq!(memory.refused(), None);
         assert!(!memory.memory_growing(0, 65_536, None).unwrap());
-        assert!(memory.was_refused());
+        assert_eq!(memory.refused(), Some(Limit::Memory));
         assert_eq!(memory.peak(), 65_536 + 32_000);
     }
 
@@ -112,7 +118,26 @@ mod tests {
     fn a_growth_past_the_guests_own_maximum_is_not_held_against_the_limit() {
         let mut memory = Memory::new(1 << 20);
         assert!(!memory.memory_growing(0, 131_072, Some(65_536)).unwrap());
-        assert!(!memory.was_refused());
+        assert_eq!(memory.refused(), None);
         assert_eq!(memory.peak(), 0);
+    }
+
+    #[test]
+    fn a_table_grows_to_its_limit_with_a_pool_and_without() {
+        for maximum in [None, Some(TABLE_ELEMENTS), Some(usize::MAX)] {
+            let mut memory = Memory::new(1 << 30);
+            assert!(memory.table_growing(0, TABLE_ELEMENTS, maximum).unwrap());
+            assert_eq!(memory.refused(), None);
+            let beyond = TABLE_ELEMENTS + 1;
+            assert!(
+                !memory
+                    .table_growing(TABLE_ELEMENTS, beyond, maximum)
+                    .unwrap()
+            );
+            assert_eq!(memory.refused(), Some(Limit::Table));
+        }
+        let mut memory = Memory::new(1 << 30);
+        assert!(!memory.table_growing(0, 1 << 20, Some(10)).unwrap());
+        assert_eq!(memory.refused(), None);
     }
 }

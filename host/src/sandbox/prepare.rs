@@ -10,6 +10,7 @@ use wasmtime::component::Component;
 use wasmtime::{InstancePre, Module};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
+use super::bounds;
 use super::contract::{HANDLER, PluginPre, VERSION};
 use super::diagnosis;
 use super::guest::{Guest, Linkers};
@@ -151,6 +152,14 @@ pub(super) enum Code {
 
 /// Links what was compiled to the host's functions.
 pub(super) fn link(linkers: &Linkers, code: &Code) -> Result<Prepared, PrepareError> {
+    let required = match code {
+        Code::Component(component) => component.resources_required(),
+        Code::Module(module) => Some(module.resources_required()),
+    };
+    // A pool has refused it before.
+    if let Some(detail) = required.and_then(|required| bounds::exceeded(&required)) {
+        return Err(PrepareError::TooLarge { detail });
+    }
     let runnable = match code {
         Code::Component(component) => link_component(linkers, component)?,
         Code::Module(module) => link_module(linkers, module)?,
@@ -257,7 +266,9 @@ pub(super) fn not_compiled(error: &wasmtime::Error) -> PrepareError {
             detail: error.root_cause().to_string(),
         }
     } else if detail.contains("exceeds the") || detail.contains("exceed the") {
-        PrepareError::TooLarge { detail }
+        PrepareError::TooLarge {
+            detail: bounds::explain(&detail).unwrap_or(detail),
+        }
     } else {
         PrepareError::Invalid { detail }
     }

@@ -44,7 +44,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) limits: &'a Limits,
     pub(super) ceiling: &'a Limits,
     pub(super) was_cancelled: bool,
-    pub(super) was_refused_memory: bool,
+    /// Of what it asked for more than it may have.
+    pub(super) refused: Option<Limit>,
     pub(super) stderr: String,
     pub(super) usage: Usage,
 }
@@ -110,8 +111,7 @@ impl Circumstances<'_> {
 
     /// The guest trapped by itself, or by one of the limits that the engine holds it to.
     fn trapped(&self, error: &wasmtime::Error) -> Outcome {
-        match limit_behind(error) {
-            _ if self.was_refused_memory => self.limited_at(Limit::Memory, &place(error)),
+        match self.refused.or_else(|| limit_behind(error)) {
             Some(limit) => self.limited_at(limit, &place(error)),
             None => Outcome::Failed(Failure::Trapped {
                 message: format!(
@@ -153,6 +153,8 @@ fn limit_behind(error: &wasmtime::Error) -> Option<Limit> {
     let words = error.root_cause().to_string();
     if words.contains("store handle limit exceeded") {
         Some(Limit::Handles)
+    } else if words.contains("resource limit exceeded: instance count") {
+        Some(Limit::Instances)
     } else if words.contains(COPIED_TOO_MUCH) && !is_in_guest(error) {
         Some(Limit::Output)
     } else {
@@ -254,13 +256,13 @@ mod tests {
     use super::*;
     use crate::sandbox::contract::scutwork::task::task_types::RetryReason;
 
-    fn outcome(ending: Ending, was_cancelled: bool, was_refused_memory: bool) -> Outcome {
+    fn outcome(ending: Ending, was_cancelled: bool, refused: Option<Limit>) -> Outcome {
         Circumstances {
             plugin: &"thumb".parse().unwrap(),
             limits: &Limits::default(),
             ceiling: &Limits::CEILING,
             was_cancelled,
-            was_refused_memory,
+            refused,
             stderr: "thread panicked: no such pixel".into(),
             usage: Usage {
                 cpu: Duration::from_micros(1_500),
@@ -281,12 +283,9 @@ mod tests {
 
     #[test]
     fn a_retry_counts_as_interrupted_only_if_the_worker_asked_for_an_end() {
+        assert!(matches!(outcome(retry(), true, None), Outcome::Interrupted));
         assert!(matches!(
-            outcome(retry(), true, false),
-            Outcome::Interrupted
-        ));
-        assert!(matches!(
-            outcome(retry(), false, false),
+            outcome(retry(), false, None),
             Outcome::Failed(Failure::PluginError { .. })
         ));
     }
@@ -294,7 +293,7 @@ mod tests {
     #[test]
     fn a_trap_ends_with_what_the_guest_said_last() {
         let trap = Ending::Returned(Err(Trap::UnreachableCodeReached.into()));
-        match outcome(trap, false, false) {
+        match outcome(trap, false, None) {
             Outcome::Failed(Failure::Trapped { message }) => {
                 assert_eq!(
                     message,
@@ -330,9 +329,12 @@ mod tests {
                 body: vec![],
             })))
         };
-        assert!(matches!(outcome(ended(), false, true), Outcome::Done(_)));
+        assert!(matches!(
+            outcome(ended(), false, Some(Limit::Memory)),
+            Outcome::Done(_)
+        ));
         let trap = Ending::Returned(Err(Trap::UnreachableCodeReached.into()));
-        match outcome(trap, false, true) {
+        match outcome(trap, false, Some(Limit::Memory)) {
             Outcome::Failed(Failure::LimitExceeded { message, .. }) => assert_eq!(
                 message.lines().next(),
                 Some(
@@ -354,7 +356,7 @@ mod tests {
                 content_type: Some(said.into()),
                 body: vec![],
             };
-            match outcome(Ending::Returned(Ok(Ok(output))), false, false) {
+            match outcome(Ending::Returned(Ok(Ok(output))), false, None) {
                 Outcome::Done(output) => {
                     assert_eq!(output.content_type.is_some(), kept, "{said:?}")
                 }
