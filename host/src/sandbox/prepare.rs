@@ -122,6 +122,11 @@ pub enum PrepareError {
         /// What it asks for, and how much there is.
         detail: String,
     },
+    /// The fault is the host's: it may not make the code executable.
+    #[error(
+        "this process may not make memory executable, which every plugin takes; set MemoryDenyWriteExecute=no in its systemd unit, or allow it mprotect with PROT_EXEC"
+    )]
+    NotExecutable,
     /// Nothing to call.
     #[error(
         "the plugin exports no `{HANDLER}@{VERSION}`{found}; build it for the world `plugin` of scutwork:task@{VERSION}, or as a command"
@@ -265,6 +270,8 @@ pub(super) fn not_compiled(error: &wasmtime::Error) -> PrepareError {
         PrepareError::CutShort {
             detail: error.root_cause().to_string(),
         }
+    } else if detail.contains("make memory executable") {
+        PrepareError::NotExecutable
     } else if detail.contains("exceeds the") || detail.contains("exceed the") {
         PrepareError::TooLarge {
             detail: bounds::explain(&detail).unwrap_or(detail),
