@@ -5,6 +5,7 @@ mod case;
 mod leftovers;
 mod neighbour;
 mod queue;
+mod server;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -62,7 +63,7 @@ fn alone(work: fn()) {
 }
 
 fn corpus() {
-    let cases = case::all();
+    let cases = case::all(server::start());
     assert!(cases.len() >= 40, "{} cases", cases.len());
     let folder = case::folder();
     let sandbox = Arc::new(sandbox());

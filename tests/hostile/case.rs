@@ -1,7 +1,7 @@
 //! One hostile plugin: its source, its manifest, and how it is expected to end.
 //!
 //! A file begins with lines that say so: what it does in words, then `expect:` with the kind of its
-//! failure, `done` or `refused`; `says:` with what the failure or refusal holds; `logs:` with what a
+//! failure, `done` or `refused`; `says:` with what the failure or refusal holds; `never:` with what it does not; `logs:` with what a
 //! line of its log holds; `limits:` and `manifest:` with lines of its manifest; `payload:` with a line of it; `plugin:`
 //! with one that the host's build makes, in place of a source.
 //!
@@ -22,10 +22,11 @@ pub(super) struct Case {
     manifest: String,
     expected: String,
     says: Vec<String>,
+    never: Vec<String>,
 }
 
-/// Every file in the folder.
-pub(super) fn all() -> Vec<Case> {
+/// Every file in the folder. Where one says `{port}`, the test's own server listens.
+pub(super) fn all(port: u16) -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/hostile");
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
@@ -37,7 +38,8 @@ pub(super) fn all() -> Vec<Case> {
         .iter()
         .map(|path| {
             let name = path.file_stem().unwrap().to_str().unwrap();
-            Case::parse(name, &std::fs::read_to_string(path).unwrap())
+            let text = std::fs::read_to_string(path).unwrap();
+            Case::parse(name, &text.replace("{port}", &port.to_string()))
         })
         .collect()
 }
@@ -49,6 +51,8 @@ pub(super) fn folder() -> tempfile::TempDir {
     std::fs::create_dir_all(granted.join("inner")).unwrap();
     std::fs::write(folder.path().join("secret"), "not for plugins").unwrap();
     std::fs::write(granted.join("mine"), "for plugins").unwrap();
+    std::fs::write(granted.join("read-me"), "for plugins").unwrap();
+    std::fs::create_dir(granted.join("empty")).unwrap();
     std::os::unix::fs::symlink("../secret", granted.join("link-to-secret")).unwrap();
     std::os::unix::fs::symlink("..", granted.join("link-to-parent")).unwrap();
     folder
@@ -63,6 +67,7 @@ impl Case {
             manifest: String::new(),
             expected: String::new(),
             says: Vec::new(),
+            never: Vec::new(),
         };
         let mut plugin = None;
         let mut limits = String::new();
@@ -71,6 +76,7 @@ impl Case {
             match line.trim().split_once(": ") {
                 Some(("expect", word)) => case.expected = word.to_owned(),
                 Some(("says" | "logs", text)) => case.says.push(text.to_owned()),
+                Some(("never", text)) => case.never.push(text.to_owned()),
                 Some(("limits", line)) => limits += &format!("{line}\n"),
                 Some(("manifest", line)) => case.manifest += &format!("{line}\n"),
                 Some(("payload", text)) => {
@@ -108,7 +114,10 @@ impl Case {
     /// How an ending differs from the one that is expected.
     pub(super) fn compare(&self, word: &str, said: &str) -> Result<(), String> {
         let missing = self.says.iter().find(|text| !said.contains(*text));
-        if word == self.expected && missing.is_none() && !said.contains("the host panicked") {
+        let mut never = self.never.iter().map(String::as_str);
+        let forbidden = never.find(|text| said.contains(text));
+        let has_panicked = said.contains("the host panicked");
+        if word == self.expected && missing.is_none() && forbidden.is_none() && !has_panicked {
             return Ok(());
         }
         let said: String = said.chars().take(1_000).collect();

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::leftovers::Leftovers;
 use super::neighbour::{Beside, Neighbour};
-use super::{AT_LEAST, RUNS_ALONE, SLOTS, Verdict, alone, case, sandbox, start};
+use super::{AT_LEAST, RUNS_ALONE, SLOTS, Verdict, alone, case, sandbox, server, start};
 use crate::support::program::PATIENCE;
 use crate::support::shelf;
 
@@ -30,7 +30,7 @@ fn on_a_queue_every_hostile_task_is_settled_and_every_one_of_its_neighbours_is_d
 }
 
 fn corpus() {
-    let cases = case::all();
+    let cases = case::all(server::start());
     let folder = case::folder();
     for case in &cases {
         case.write(folder.path());

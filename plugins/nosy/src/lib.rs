@@ -77,6 +77,7 @@ fn follow(payload: &str) -> Result<Output, Failure> {
             "list" => list(what),
             "env" => env::var(what).map_err(said),
             "get" => get(what),
+            "follow" => follow_redirect(what),
             "ask" => match first.split_once("://") {
                 Some((scheme, authority)) => fetch(scheme, authority, second),
                 None => Err(said("no URL")),
@@ -126,6 +127,18 @@ fn get(url: &str) -> Result<String, String> {
     let (scheme, rest) = url.split_once("://").ok_or("no URL")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     fetch(scheme, authority, &format!("/{path}"))
+}
+
+/// A redirect's status, and what comes of going where it leads.
+fn follow_redirect(url: &str) -> Result<String, String> {
+    let (scheme, rest) = url.split_once("://").ok_or("no URL")?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let response = request(scheme, authority, &format!("/{path}"));
+    let response = response.map_err(|error| format!("{error:?}"))?;
+    let location = response.headers().get("location").into_iter().next();
+    let location = String::from_utf8(location.ok_or("no redirect")?).map_err(said)?;
+    let came = get(&location).unwrap_or_else(|error| format!("denied: {error}"));
+    Ok(format!("{} {came}", response.status()))
 }
 
 fn fetch(scheme: &str, authority: &str, path: &str) -> Result<String, String> {
