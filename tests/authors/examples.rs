@@ -50,6 +50,12 @@ impl Served {
         submit.extend(["--wait", "--broker", &self.broker]);
         self.place.run(&submit).exits(code).stdout
     }
+
+    /// The plugin's own tests, as its author runs them.
+    fn test(&self, name: &str, own: &[&str]) {
+        let folder = format!("source/plugins/{name}");
+        self.place.call(&folder, own[0], &own[1..]).exits(0);
+    }
 }
 
 /// Copies what belongs to a folder, and not what was built in it.
@@ -166,6 +172,9 @@ fn fetch_tries_again_what_may_pass_and_rejects_what_will_not() {
     dead(&format!(r#"{{"url": "{origin}/gone"}}"#), "status-410");
     dead(r#"{"url": "http://127.0.0.1:1/"}"#, "not-granted");
     dead("no json", "bad-json");
+    if is_asked("rust") {
+        served.test("fetch", &["cargo", "test"]);
+    }
 }
 
 #[test]
@@ -182,6 +191,9 @@ fn thumb_makes_small_images_of_large_ones_and_rejects_what_is_none() {
         .run(&["run", "thumb", &sample("jpg"), "--header", "size=0"])
         .exits(1)
         .says(&["bad-size", "may be 1 to 4096"]);
+    if is_asked("rust") {
+        served.test("thumb", &["cargo", "test"]);
+    }
 }
 
 /// The width and the height that a file says it has.
@@ -216,6 +228,7 @@ fn csv_makes_an_object_of_each_row_and_rejects_what_is_no_table() {
         .run(&["run", "csv", "a;b\n1\n", "--header", "delimiter=;"])
         .exits(1)
         .says(&["ragged: line 2 has 1 cells"]);
+    served.test("csv", &["python3", "-m", "unittest"]);
 }
 
 #[test]
