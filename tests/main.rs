@@ -26,6 +26,7 @@ mod programs;
 mod queue;
 mod rabbitmq;
 mod redelivery;
+mod resolving;
 mod sandbox;
 mod smith;
 mod sqlite;
