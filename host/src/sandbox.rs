@@ -27,12 +27,15 @@ mod ticker;
 mod verdict;
 mod voice;
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use tokio::runtime::{Builder, Runtime};
+use futures_util::FutureExt;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use wasmtime::{Engine, Store};
@@ -63,18 +66,26 @@ use crate::task::Task;
 /// slice a poll, so the usual 61 would let sleepers oversleep by far.
 const POLLS_BETWEEN_EVENTS: u32 = 4;
 
+/// Why waiting for a slot cannot fail.
+const OPEN: &str = "nobody closes the semaphore";
+
 /// Where plugins run. Share it in an `Arc`; dropping it ends every run.
 pub struct Sandbox {
-    engine: Engine,
+    house: Arc<House>,
     linkers: Linkers,
-    network: Arc<Network>,
-    /// Shared with every run: guests yield only while it ticks, so it must outlive the last one.
-    ticker: Arc<Ticker>,
-    slots: Arc<Semaphore>,
-    ceiling: Limits,
     without_pool: Option<String>,
     /// Guests' own threads. `None` only while it is dropped.
     threads: Option<Runtime>,
+}
+
+/// What every run of a sandbox shares, and the last one outlives the sandbox.
+struct House {
+    engine: Engine,
+    network: Arc<Network>,
+    /// Guests yield only while it ticks.
+    ticker: Ticker,
+    slots: Arc<Semaphore>,
+    ceiling: Limits,
 }
 
 /// What a sandbox is made to hold.
@@ -121,7 +132,7 @@ impl Sandbox {
         let made = engine::make(settings)?;
         let linkers = Linkers::new(&made.engine)
             .map_err(|error| anyhow!("cannot link the host's functions: {error:#}"))?;
-        let ticker = Arc::new(Ticker::start(made.engine.clone())?);
+        let ticker = Ticker::start(made.engine.clone())?;
         let threads = Builder::new_multi_thread()
             .worker_threads(settings.threads.max(1))
             .thread_name("scutwork-guest")
@@ -131,15 +142,18 @@ impl Sandbox {
             .enable_all()
             .build()
             .context("cannot start the threads that run plugins")?;
-        Ok(Sandbox {
+        let house = House {
             engine: made.engine,
-            linkers,
             network: Arc::default(),
             ticker,
             slots: Arc::new(Semaphore::new(
                 settings.slots.clamp(1, Semaphore::MAX_PERMITS),
             )),
             ceiling: settings.ceiling,
+        };
+        Ok(Sandbox {
+            house: Arc::new(house),
+            linkers,
             without_pool: made.without_pool,
             threads: Some(threads),
         })
@@ -165,7 +179,7 @@ impl Sandbox {
     /// # Errors
     /// When it does not become a plugin; the error says why, and what to do.
     pub fn load(&self, code: &NativeCode) -> Result<Prepared, PrepareError> {
-        prepare::link(&self.linkers, &load::load(&self.engine, code)?)
+        prepare::link(&self.linkers, &load::load(&self.house.engine, code)?)
     }
 
     /// Compiles and loads a plugin in this very process. It blocks for as long as that takes, and
@@ -174,7 +188,15 @@ impl Sandbox {
     /// # Errors
     /// When these bytes do not become a plugin; the error says why, and what to do.
     pub fn prepare(&self, wasm: &[u8]) -> Result<Prepared, PrepareError> {
-        self.load(&compile::compile(&self.engine, wasm)?)
+        self.load(&compile::compile(&self.house.engine, wasm)?)
+    }
+
+    /// The guests' own threads. What is spawned there runs its plugins without a change of threads,
+    /// which costs as much as a short run; it shares them with guests, which hold one for a slice at a
+    /// time.
+    pub fn threads(&self) -> &Handle {
+        let threads = self.threads.as_ref().expect("taken only by drop");
+        threads.handle()
     }
 
     /// Runs a plugin on a task, on the guests' own threads, once a slot is free.
@@ -183,35 +205,55 @@ impl Sandbox {
     /// the guest ends wherever it is, within a slice of a few thousandths of a second unless it is in a host
     /// call that does not wait, and its slot is free when it is gone.
     pub async fn run(&self, job: Job<'_>, observers: &Observers, cancel: &Cancel) -> Finished {
-        let slot = Arc::clone(&self.slots)
-            .acquire_owned()
-            .await
-            .expect("nobody closes the semaphore");
-        let limits = job.limits.under(&self.ceiling);
-        let voice = Voice::new(
-            job.task.clone(),
+        let limits = job.limits.under(&self.house.ceiling);
+        let bounds = Bounds::of(&limits, &self.house.ceiling);
+        let voice = Arc::new(Voice::new(
+            job.task,
             observers.clone(),
             cancel.clone(),
-            Bounds::of(&limits, &self.ceiling),
-        );
-        let run = GuestRun {
-            engine: self.engine.clone(),
+            bounds,
+        ));
+        let is_here = Handle::try_current().is_ok_and(|here| here.id() == self.threads().id());
+        if is_here {
+            let _slot = self.house.slots.acquire().await.expect(OPEN);
+            let run = GuestRun {
+                house: &self.house,
+                prepared: job.prepared,
+                task: job.task,
+                voice: &voice,
+                grants: job.grants,
+                limits,
+                max_attempts: job.max_attempts,
+            };
+            // A panic would end whatever else the caller does in its future.
+            return match AssertUnwindSafe(run.finish()).catch_unwind().await {
+                Ok(finished) => finished,
+                Err(panic) => panicked(panic),
+            };
+        }
+        let slot = Arc::clone(&self.house.slots)
+            .acquire_owned()
+            .await
+            .expect(OPEN);
+        let run = SentRun {
+            house: Arc::clone(&self.house),
             prepared: job.prepared.clone(),
-            ticker: Arc::clone(&self.ticker),
-            voice: Arc::new(voice),
+            task: job.task.clone(),
+            voice,
             grants: Arc::clone(job.grants),
-            network: Arc::clone(&self.network),
             limits,
-            ceiling: self.ceiling,
             max_attempts: job.max_attempts,
             _slot: slot,
         };
-        let threads = self.threads.as_ref().expect("taken only by drop");
-        match EndOnDrop(threads.spawn(run.finish())).wait().await {
+        match EndOnDrop(self.threads().spawn(run.finish())).wait().await {
             Ok(finished) => finished,
-            Err(error) => Finished {
-                outcome: host_failed(&error),
-                usage: Usage::default(),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => panicked(panic),
+                // The sandbox was dropped.
+                Err(_) => Finished {
+                    outcome: Outcome::Interrupted,
+                    usage: Usage::default(),
+                },
             },
         }
     }
@@ -229,21 +271,22 @@ impl Drop for Sandbox {
 impl std::fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sandbox")
-            .field("ceiling", &self.ceiling)
+            .field("ceiling", &self.house.ceiling)
             .field("without_pool", &self.without_pool)
             .finish_non_exhaustive()
     }
 }
 
-/// What became of a run whose end the sandbox did not see.
-fn host_failed(error: &tokio::task::JoinError) -> Outcome {
-    if error.is_cancelled() {
-        // The sandbox was dropped.
-        return Outcome::Interrupted;
-    }
-    Outcome::Failed(Failure::Trapped {
-        message: format!("the host panicked in a call that the plugin made: {error}"),
-    })
+/// What became of a run that a fault of the host's ended.
+fn panicked(panic: Box<dyn Any + Send>) -> Finished {
+    let said = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it did not say why");
+    unequipped(format!(
+        "the host panicked in a call that the plugin made: {said}"
+    ))
 }
 
 /// A spawned run that ends when nobody waits for it any more.
@@ -261,22 +304,45 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// One run, with all that it needs on the guests' threads. Fields are dropped in this order, the slot
-/// last of all.
-struct GuestRun {
-    engine: Engine,
+/// A run on its way to the guests' threads. Fields are dropped in this order, the slot last of all.
+struct SentRun {
+    house: Arc<House>,
     prepared: Prepared,
-    ticker: Arc<Ticker>,
+    task: Task,
     voice: Arc<Voice>,
     grants: Arc<Grants>,
-    network: Arc<Network>,
     limits: Limits,
-    ceiling: Limits,
     max_attempts: u32,
     _slot: OwnedSemaphorePermit,
 }
 
-impl GuestRun {
+impl SentRun {
+    async fn finish(self) -> Finished {
+        let run = GuestRun {
+            house: &self.house,
+            prepared: &self.prepared,
+            task: &self.task,
+            voice: &self.voice,
+            grants: &self.grants,
+            limits: self.limits,
+            max_attempts: self.max_attempts,
+        };
+        run.finish().await
+    }
+}
+
+/// One run on the guests' threads.
+struct GuestRun<'a> {
+    house: &'a House,
+    prepared: &'a Prepared,
+    task: &'a Task,
+    voice: &'a Arc<Voice>,
+    grants: &'a Arc<Grants>,
+    limits: Limits,
+    max_attempts: u32,
+}
+
+impl GuestRun<'_> {
     async fn finish(self) -> Finished {
         let began = Instant::now();
         let Environment { variables, secrets } = match self.grants.environment() {
@@ -289,22 +355,22 @@ impl GuestRun {
         let breach = Breach::default();
         let command = self.command();
         let surroundings = Surroundings {
-            voice: &self.voice,
+            voice: self.voice,
             limits: &self.limits,
             breach: &breach,
-            grants: &self.grants,
-            network: &self.network,
-            variables: &variables,
+            grants: self.grants,
+            network: &self.house.network,
+            variables,
             command: command.as_ref(),
         };
-        let mut store = match Guest::store(&self.engine, surroundings) {
+        let mut store = match Guest::store(&self.house.engine, surroundings) {
             Ok(store) => store,
             Err(error) => return unequipped(format!("{error:#}")),
         };
         let mut usage = Usage::default();
         let ended = {
             let call = pin!(self.call(&mut store));
-            let mut call = Metered::new(call, &self.ticker, self.limits.cpu, &breach);
+            let mut call = Metered::new(call, &self.house.ticker, self.limits.cpu, &breach);
             let ended = tokio::time::timeout(self.limits.timeout, &mut call).await;
             usage.cpu = call.spent();
             ended
@@ -327,9 +393,9 @@ impl GuestRun {
             Err(_) => Ending::Limited(Limit::Timeout),
         };
         let circumstances = Circumstances {
-            plugin: &self.voice.task().plugin,
+            plugin: &self.task.plugin,
             limits: &self.limits,
-            ceiling: &self.ceiling,
+            ceiling: &self.house.ceiling,
             was_cancelled: self.voice.is_cancelled(),
             refused,
             stderr,
@@ -344,8 +410,12 @@ impl GuestRun {
     /// How the task is handed over, if the plugin is a command.
     fn command(&self) -> Option<CommandCall> {
         self.prepared.is_command().then(|| {
-            let task = self.voice.task();
-            CommandCall::new(&self.grants.command, task, &self.limits, self.max_attempts)
+            CommandCall::new(
+                &self.grants.command,
+                self.task,
+                &self.limits,
+                self.max_attempts,
+            )
         })
     }
 
@@ -395,7 +465,7 @@ impl GuestRun {
         store: &mut Store<Guest>,
         plugin: &contract::Plugin,
     ) -> wasmtime::Result<Result<handler::Output, handler::Failure>> {
-        let task = self.voice.task();
+        let task = self.task;
         let headers: Vec<(&str, &str)> = task
             .headers
             .iter()
@@ -418,7 +488,7 @@ impl GuestRun {
     }
 }
 
-/// A run that never began: what it is granted is gone, and may come back.
+/// A run that came to nothing by no doing of the plugin's, and may come to something another time.
 fn unequipped(message: String) -> Finished {
     Finished {
         outcome: Outcome::Failed(Failure::Trapped { message }),
@@ -481,8 +551,8 @@ mod tests {
 
         let began = process_time();
         caller.block_on(async {
-            let bounds = Bounds::of(&limits, &sandbox.ceiling);
-            let voice = Voice::new(task.clone(), Observers::default(), Cancel::new(), bounds);
+            let bounds = Bounds::of(&limits, &sandbox.house.ceiling);
+            let voice = Voice::new(&task, Observers::default(), Cancel::new(), bounds);
             let voice = Arc::new(voice);
             let breach = Breach::default();
             for _ in 0..RUNS {
@@ -491,11 +561,11 @@ mod tests {
                     limits: &limits,
                     breach: &breach,
                     grants: &grants,
-                    network: &sandbox.network,
-                    variables: &[],
+                    network: &sandbox.house.network,
+                    variables: Vec::new(),
                     command: None,
                 };
-                let mut store = Guest::store(&sandbox.engine, around).unwrap();
+                let mut store = Guest::store(&sandbox.house.engine, around).unwrap();
                 let plugin = plugin.instantiate_async(&mut store).await.unwrap();
                 let handed = handler::Task {
                     id: &task.id,

@@ -183,8 +183,14 @@ impl Intake {
             attempt::is_suspect(&self.shared, &self.queue, delivery)
         });
         join_all(suspected.map(attempt).collect::<Vec<_>>()).await;
-        for delivery in batch.drain(..) {
-            self.attempts.spawn(attempt(delivery));
+        // On the guests' threads, where a run costs no change of threads, and several as one: what is
+        // handed from threads to others, and told back, costs more than it does there.
+        let threads = self.shared.sandbox.threads();
+        let mut attempts: Vec<_> = batch.drain(..).map(attempt).collect();
+        if attempts.len() > 1 {
+            self.attempts.spawn_on(all(attempts), threads);
+        } else if let Some(only) = attempts.pop() {
+            self.attempts.spawn_on(only, threads);
         }
     }
 
@@ -208,7 +214,6 @@ impl Intake {
         self.shared.stop.interrupt();
         if !self.all_ended_within(RELEASE_WITHIN).await {
             tracing::warn!(
-                left = self.attempts.len(),
                 "the broker did not take back every task in time; it delivers them again by itself"
             );
         }
@@ -239,6 +244,14 @@ impl Shared {
             })
             .or_insert_with(|| (bound, semaphore(bound)));
         entry.1.clone()
+    }
+}
+
+/// Makes a batch's attempts beside each other, so that none can hold up or end another.
+async fn all(attempts: Vec<impl Future<Output = ()> + Send + 'static>) {
+    let mut running: JoinSet<()> = attempts.into_iter().collect();
+    while let Some(ended) = running.join_next().await {
+        report_panic(ended);
     }
 }
 

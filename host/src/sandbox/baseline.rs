@@ -36,7 +36,7 @@ impl Bare {
     /// # Errors
     /// When it imports more, or is no plugin.
     pub fn new(sandbox: &Sandbox, wasm: &[u8]) -> anyhow::Result<Bare> {
-        let engine = sandbox.engine.clone();
+        let engine = sandbox.house.engine.clone();
         let make = || {
             let mut linker = Linker::<Host>::new(&engine);
             wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;

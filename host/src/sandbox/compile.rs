@@ -54,7 +54,7 @@ impl Sandbox {
     /// What code has to be compiled for, so that this sandbox can load it.
     pub fn target(&self) -> Target {
         Target {
-            memory: self.ceiling.memory,
+            memory: self.house.ceiling.memory,
         }
     }
 
@@ -62,7 +62,8 @@ impl Sandbox {
     /// settings, the processor, and what it was told to compile for.
     pub fn compatibility(&self) -> String {
         let mut hasher = Sha256Hasher(Sha256::new());
-        self.engine
+        self.house
+            .engine
             .precompile_compatibility_hash()
             .hash(&mut hasher);
         hasher.hex()

@@ -8,7 +8,7 @@ use wasmtime::error::Context as _;
 use wasmtime::component::HasSelf;
 use wasmtime::{Engine, Store, component};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::breach::Breach;
@@ -29,17 +29,26 @@ const MAX_RANDOM: u64 = 1 << 20;
 /// What one call may copy from the guest beside the output's own bytes, in bytes.
 const MAX_COPIED: usize = 2 << 20;
 
-/// The host's side of one run.
+/// The host's side of one run. What many guests never ask for is made when one first does.
 pub(super) struct Guest {
-    wasi: WasiP1Ctx,
-    http: WasiHttpCtx,
-    outgoing: Outgoing,
+    wasi: Option<Box<WasiP1Ctx>>,
+    web: Option<Box<Web>>,
     memory: Memory,
     voice: Arc<Voice>,
+    grants: Arc<Grants>,
+    network: Arc<Network>,
+    limits: Limits,
+    breach: Breach,
+    variables: Vec<(String, String)>,
+}
+
+/// What stands between a guest and the web.
+struct Web {
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
 }
 
 /// What one run has around it.
-#[derive(Clone, Copy)]
 pub(super) struct Surroundings<'a> {
     pub(super) voice: &'a Arc<Voice>,
     pub(super) limits: &'a Limits,
@@ -48,7 +57,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) grants: &'a Arc<Grants>,
     pub(super) network: &'a Arc<Network>,
     /// The variables that are granted.
-    pub(super) variables: &'a [(String, String)],
+    pub(super) variables: Vec<(String, String)>,
     /// How the task is handed over, if the guest is a command.
     pub(super) command: Option<&'a CommandCall>,
 }
@@ -71,19 +80,35 @@ impl Guest {
             variables,
             command,
         } = around;
-        let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
-        let [secure, insecure] = Randomness::pair(limits.random, breach);
-        // No files, variables, arguments or addresses: those must be given.
-        let mut wasi = WasiCtx::builder();
-        wasi.stdout(Pen::new(voice, Stream::Stdout))
-            .stderr(Pen::new(voice, Stream::Stderr))
-            .secure_random(secure)
-            .insecure_random(insecure)
-            .max_random_size(MAX_RANDOM)
-            .allow_tcp(false)
-            .allow_udp(false)
-            .envs(variables);
-        for directory in &grants.directories {
+        let mut guest = Guest {
+            wasi: None,
+            web: None,
+            memory: Memory::new(limits.memory),
+            voice: Arc::clone(voice),
+            grants: Arc::clone(grants),
+            network: Arc::clone(network),
+            limits: *limits,
+            breach: breach.clone(),
+            variables,
+        };
+        if command.is_some() || !grants.directories.is_empty() {
+            guest.wasi = Some(guest.equipped(command)?);
+        }
+        let mut store = Store::new(engine, guest);
+        store.limiter(|guest| &mut guest.memory);
+        store.set_epoch_deadline(FIRST_SLICES);
+        store.epoch_deadline_async_yield_and_update(1);
+        let output = usize::try_from(limits.output).unwrap_or(usize::MAX);
+        let more = command.map_or(0, |call| call.copied);
+        store.set_hostcall_fuel(output.saturating_add(MAX_COPIED).saturating_add(more));
+        store.set_max_component_handles(handles(limits));
+        Ok(store)
+    }
+
+    /// WASI with what is granted, and with the task if the guest is a command.
+    fn equipped(&self, command: Option<&CommandCall>) -> wasmtime::Result<Box<WasiP1Ctx>> {
+        let mut wasi = self.plain();
+        for directory in &self.grants.directories {
             let access = match directory.access {
                 Access::Read => FsPerms::ReadOnly,
                 Access::Write => FsPerms::ReadWrite,
@@ -103,24 +128,36 @@ impl Guest {
                 .args(&call.args)
                 .envs(&call.environment);
         }
+        Ok(self.built(wasi))
+    }
+
+    /// WASI without files, arguments or addresses: those must be given.
+    fn plain(&self) -> WasiCtxBuilder {
+        let [secure, insecure] = Randomness::pair(self.limits.random, &self.breach);
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(Pen::new(&self.voice, Stream::Stdout))
+            .stderr(Pen::new(&self.voice, Stream::Stderr))
+            .secure_random(secure)
+            .insecure_random(insecure)
+            .max_random_size(MAX_RANDOM)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .envs(&self.variables);
+        wasi
+    }
+
+    fn built(&self, mut wasi: WasiCtxBuilder) -> Box<WasiP1Ctx> {
         let mut wasi = wasi.build_p1();
-        wasi.ctx().table.set_max_capacity(handles);
-        let guest = Guest {
-            wasi,
-            http: WasiHttpCtx::new(),
-            outgoing: Outgoing::new(voice, grants, network, limits, breach),
-            memory: Memory::new(limits.memory),
-            voice: Arc::clone(voice),
-        };
-        let mut store = Store::new(engine, guest);
-        store.limiter(|guest| &mut guest.memory);
-        store.set_epoch_deadline(FIRST_SLICES);
-        store.epoch_deadline_async_yield_and_update(1);
-        let output = usize::try_from(limits.output).unwrap_or(usize::MAX);
-        let more = command.map_or(0, |call| call.copied);
-        store.set_hostcall_fuel(output.saturating_add(MAX_COPIED).saturating_add(more));
-        store.set_max_component_handles(handles);
-        Ok(store)
+        wasi.ctx().table.set_max_capacity(handles(&self.limits));
+        Box::new(wasi)
+    }
+
+    fn wasi(&mut self) -> &mut WasiP1Ctx {
+        if self.wasi.is_none() {
+            // What can be missing was given before the guest began.
+            self.wasi = Some(self.built(self.plain()));
+        }
+        self.wasi.as_mut().expect("made just now, if not before")
     }
 
     pub(super) fn voice(&self) -> &Voice {
@@ -149,7 +186,7 @@ impl Linkers {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
         Plugin::add_to_linker::<_, HasSelf<Guest>>(&mut component, |guest| guest)?;
         let mut module = wasmtime::Linker::new(engine);
-        p1::add_to_linker_async(&mut module, |guest: &mut Guest| &mut guest.wasi)?;
+        p1::add_to_linker_async(&mut module, Guest::wasi)?;
         // The usual one makes a trap of codes from 126 on, which programs exit with all the same.
         module.allow_shadowing(true);
         module.func_wrap(
@@ -166,16 +203,35 @@ impl task_types::Host for Guest {}
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.wasi.ctx()
+        self.wasi().ctx()
     }
 }
 
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.wasi();
+        let web = self.web.get_or_insert_with(|| {
+            Box::new(Web {
+                http: WasiHttpCtx::new(),
+                outgoing: Outgoing::new(
+                    &self.voice,
+                    &self.grants,
+                    &self.network,
+                    &self.limits,
+                    &self.breach,
+                ),
+            })
+        });
+        let wasi = self.wasi.as_mut().expect("made above");
         WasiHttpCtxView {
-            hooks: &mut self.outgoing,
-            table: self.wasi.ctx().table,
-            ctx: &mut self.http,
+            hooks: &mut web.outgoing,
+            table: wasi.ctx().table,
+            ctx: &mut web.http,
         }
     }
+}
+
+/// Handles that a guest may hold at once.
+fn handles(limits: &Limits) -> usize {
+    usize::try_from(limits.handles).unwrap_or(usize::MAX)
 }

@@ -98,7 +98,7 @@ impl Outgoing {
 
 /// Says what was refused, and what would grant it.
 fn refuse(voice: &Voice, what: &str, lines: &str) {
-    let plugin = &voice.task().plugin;
+    let plugin = voice.plugin();
     let said = format!("{what}; to grant it, write in {plugin}.toml: {lines}");
     voice.line(Level::Warn, &said, &[]);
 }

@@ -7,6 +7,7 @@ use super::cancel::Cancel;
 use super::limits::{Limits, raise};
 use super::secret::Secrets;
 use crate::event::{Event, Level, Observers, Run};
+use crate::name::PluginName;
 use crate::task::Task;
 use crate::units::show_size;
 
@@ -48,7 +49,9 @@ impl Bounds {
 /// The mouth of one run: lines, progress and streams go through it to the observers, and what is over
 /// the bounds is dropped and announced once.
 pub(super) struct Voice {
-    task: Task,
+    task: String,
+    plugin: PluginName,
+    attempt: u32,
     observers: Observers,
     cancel: Cancel,
     bounds: Bounds,
@@ -88,9 +91,11 @@ enum Verdict {
 
 impl Voice {
     /// Nothing said yet.
-    pub(super) fn new(task: Task, observers: Observers, cancel: Cancel, bounds: Bounds) -> Voice {
+    pub(super) fn new(task: &Task, observers: Observers, cancel: Cancel, bounds: Bounds) -> Voice {
         Voice {
-            task,
+            task: task.id.clone(),
+            plugin: task.plugin.clone(),
+            attempt: task.attempt,
             observers,
             cancel,
             bounds,
@@ -113,9 +118,9 @@ impl Voice {
         }
     }
 
-    /// The task that the run is about.
-    pub(super) fn task(&self) -> &Task {
-        &self.task
+    /// The plugin that speaks.
+    pub(super) fn plugin(&self) -> &PluginName {
+        &self.plugin
     }
 
     /// Whether the worker wants the run to end early.
@@ -195,6 +200,9 @@ impl Voice {
             self.stream_line(stream, &rest);
         }
         let tail = std::mem::take(&mut self.said().stderr_tail);
+        if tail.is_empty() {
+            return String::new();
+        }
         // Hidden before it is cut: what is left of a secret at the edge would not be found.
         let tail = String::from_utf8_lossy(&tail);
         let tail = self.clean(&tail);
@@ -256,15 +264,15 @@ impl Voice {
                 bounds.bytes_are_highest,
             )
         };
-        let remedy = raise(setting, is_highest, self.task.plugin.as_str());
+        let remedy = raise(setting, is_highest, self.plugin.as_str());
         format!("log limit {limit} reached, the rest is dropped; {remedy}")
     }
 
     fn run(&self) -> Run<'_> {
         Run {
-            task: &self.task.id,
-            plugin: self.task.plugin.as_str(),
-            attempt: self.task.attempt,
+            task: &self.task,
+            plugin: self.plugin.as_str(),
+            attempt: self.attempt,
         }
     }
 
@@ -361,7 +369,7 @@ mod tests {
         };
         let observers = Observers::new(vec![Box::new(heard.clone())]);
         let bounds = Bounds::of(&Limits::default(), &Limits::CEILING);
-        (Voice::new(task, observers, Cancel::new(), bounds), heard)
+        (Voice::new(&task, observers, Cancel::new(), bounds), heard)
     }
 
     #[test]

@@ -218,7 +218,12 @@ async fn attempt<'a>(
         Ok(task) => task,
         Err(bad) => return Ok(Attempted::failed(Failure::BadTask(bad))),
     };
+    // Only if it has to wait does it listen to what comes first.
+    if shared.stop.is_draining() {
+        return Ok(Attempted::interrupted());
+    }
     let places = tokio::select! {
+        biased;
         places = wait_for_places(shared, &task.plugin, company) => places?,
         () = shared.stop.draining() => return Ok(Attempted::interrupted()),
     };
@@ -245,6 +250,8 @@ async fn attempt<'a>(
     };
     let began = Instant::now();
     let Finished { outcome, usage } = tokio::select! {
+        // Only a run that waits listens for the end.
+        biased;
         finished = shared.sandbox.run(job, &shared.observers, &shared.cancel) => finished,
         () = shared.stop.interrupted() => Finished {
             outcome: Outcome::Interrupted,

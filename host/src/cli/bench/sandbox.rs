@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use tokio::task::JoinSet;
 
 use super::Stand;
 use super::burn::Spent;
@@ -146,37 +145,45 @@ impl Pair {
     }
 }
 
-/// Some runs at a time, as many threads as the worker has.
+/// Some at a time, as a worker's attempts run: each on the guests' threads, and the next after it.
 async fn ours(
-    sandbox: &Sandbox,
-    plugin: &Plugin,
+    sandbox: &Arc<Sandbox>,
+    plugin: &Arc<Plugin>,
     task: &Task,
     runs: u64,
     at_once: u64,
 ) -> Result<Spent, Stopped> {
-    let (observers, cancel) = (Observers::default(), Cancel::new());
     let (began, cpu) = (Instant::now(), process_time());
-    let mut running = FuturesUnordered::new();
-    let mut begun = 0;
-    loop {
-        while begun < runs && (running.len() as u64) < at_once {
-            let job = Job {
-                prepared: &plugin.prepared,
-                task,
-                grants: &plugin.manifest.grants,
-                limits: plugin.manifest.limits,
-                max_attempts: 1,
-            };
-            running.push(sandbox.run(job, &observers, &cancel));
-            begun += 1;
-        }
-        match running.next().await {
-            None => break,
-            Some(finished) => match finished.outcome {
-                Outcome::Done(_) => {}
-                other => return Err(anyhow!("a run of the bench came to {other:?}").into()),
+    let mut running = JoinSet::new();
+    for lane in 0..at_once {
+        let share = runs / at_once + u64::from(lane < runs % at_once);
+        let (sandbox, plugin, task) = (sandbox.clone(), plugin.clone(), task.clone());
+        let threads = sandbox.threads().clone();
+        running.spawn_on(
+            async move {
+                let (observers, cancel) = (Observers::default(), Cancel::new());
+                for _ in 0..share {
+                    let job = Job {
+                        prepared: &plugin.prepared,
+                        task: &task,
+                        grants: &plugin.manifest.grants,
+                        limits: plugin.manifest.limits,
+                        max_attempts: 1,
+                    };
+                    match sandbox.run(job, &observers, &cancel).await.outcome {
+                        Outcome::Done(_) => {}
+                        other => return Err(anyhow!("a run of the bench came to {other:?}")),
+                    }
+                    // As a settlement that is waited for does.
+                    tokio::task::yield_now().await;
+                }
+                Ok(())
             },
-        }
+            &threads,
+        );
+    }
+    while let Some(lane) = running.join_next().await {
+        lane.context("a run of the bench panicked")??;
     }
     Ok(Spent {
         wall: began.elapsed(),
