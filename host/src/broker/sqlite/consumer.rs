@@ -28,12 +28,13 @@ pub(super) struct SqliteConsumer {
     name: QueueName,
     notices: NoticeSink,
     prefetch: usize,
-    /// A permit for each message that is claimed, being claimed, or handed out and not settled.
+    /// A permit for each message that is claimed, or handed out and not on its way to be settled. What is
+    /// on its way is settled no later than the next claim takes its place.
     slots: Arc<Semaphore>,
     /// Claimed and not handed out.
     buffer: VecDeque<(Claimed, OwnedSemaphorePermit)>,
-    /// The claim under way, and the permits for what it may bring.
-    asked: Option<(Answer<Claim>, OwnedSemaphorePermit)>,
+    /// The claim under way.
+    asked: Option<Answer<Permitted>>,
     wake: watch::Receiver<u64>,
     /// The last claim found nothing: no need to look before this, or before the wake.
     idle_until: Option<Instant>,
@@ -41,6 +42,9 @@ pub(super) struct SqliteConsumer {
     is_paused: bool,
     is_stopped: bool,
 }
+
+/// A claim, and permits for at least what it brings.
+type Permitted = (Claim, Option<OwnedSemaphorePermit>);
 
 impl SqliteConsumer {
     /// A consumer of the queue with this id and name, which says at once whether it takes from it.
@@ -81,26 +85,34 @@ impl SqliteConsumer {
         let is_due = self.asked.is_none()
             && self.idle_until.is_none()
             && self.buffer.len() <= self.prefetch / 2;
-        if is_due && let Some(permits) = free_slots(&self.slots) {
+        if is_due && self.slots.available_permits() > 0 {
             let desk = self.desk.clone();
             if let Some(place) = desk.try_place() {
-                self.claim(place, permits);
+                self.claim(place);
             }
         }
     }
 
-    fn claim(&mut self, place: Place<'_>, permits: OwnedSemaphorePermit) {
+    fn claim(&mut self, place: Place<'_>) {
         // Whatever comes from here on makes the consumer look again.
         self.wake.borrow_and_update();
         let queue = self.queue;
-        let limit = permits.num_permits();
-        let answer = place.ask(Kind::Take, unhanded, move |store| store.claim(queue, limit));
-        self.asked = Some((answer, permits));
+        let slots = Arc::clone(&self.slots);
+        // For all the slots that are free when it is its turn: then it shares a transaction with what
+        // freed them.
+        let answer = place.ask(Kind::Take, unhanded, move |store| {
+            let permits = free_slots(&slots);
+            let limit = permits
+                .as_ref()
+                .map_or(0, OwnedSemaphorePermit::num_permits);
+            Ok((store.claim(queue, limit)?, permits))
+        });
+        self.asked = Some(answer);
     }
 
     /// One step towards a delivery: waits for whatever the next one hangs on. Cancel safe.
     async fn step(&mut self) {
-        if let Some((answer, _)) = &mut self.asked {
+        if let Some(answer) = &mut self.asked {
             let answer = answer.await;
             self.absorb(answer.unwrap_or_else(|_| Err(self.desk.closed())));
         } else if let Some(until) = self.idle_until {
@@ -115,23 +127,17 @@ impl SqliteConsumer {
         } else {
             let desk = self.desk.clone();
             match desk.place().await {
-                Ok(place) => {
-                    if let Some(permits) = free_slots(&self.slots) {
-                        self.claim(place, permits);
-                    }
-                }
+                Ok(place) => self.claim(place),
                 // A closed broker has no more deliveries, as one that is down has none.
                 Err(_) => std::future::pending().await,
             }
         }
     }
 
-    fn absorb(&mut self, answer: Result<Claim, BrokerError>) {
-        let Some((_, mut permits)) = self.asked.take() else {
-            return;
-        };
+    fn absorb(&mut self, answer: Result<Permitted, BrokerError>) {
+        self.asked = None;
         match answer {
-            Ok(claim) => {
+            Ok((claim, mut permits)) => {
                 if claim.taken.is_empty() {
                     let next = claim.next_due.and_then(|due| u64::try_from(due).ok());
                     let next = next.map_or(LOOK_AGAIN, Duration::from_millis);
@@ -139,7 +145,8 @@ impl SqliteConsumer {
                 }
                 for claimed in claim.taken {
                     let permit = permits
-                        .split(1)
+                        .as_mut()
+                        .and_then(|permits| permits.split(1))
                         .expect("a claim takes no more than it has permits for");
                     self.buffer.push_back((claimed, permit));
                 }
@@ -196,7 +203,7 @@ impl Consumer for SqliteConsumer {
 
     async fn stop(&mut self) {
         self.is_stopped = true;
-        if let Some((answer, _)) = &mut self.asked {
+        if let Some(answer) = &mut self.asked {
             let answer = answer.await;
             self.absorb(answer.unwrap_or_else(|_| Err(self.desk.closed())));
         }
@@ -216,11 +223,11 @@ impl Consumer for SqliteConsumer {
 
 impl Drop for SqliteConsumer {
     fn drop(&mut self) {
-        if let Some((mut answer, _permits)) = self.asked.take() {
+        if let Some(mut answer) = self.asked.take() {
             // After this, an answer on its way is unwanted and goes back by itself.
             answer.close();
-            if let Ok(Ok(claim)) = answer.try_recv() {
-                self.desk.stray(unhanded(claim));
+            if let Ok(Ok(permitted)) = answer.try_recv() {
+                self.desk.stray(unhanded(permitted));
             }
         }
         let buffered = self.buffer.drain(..).map(|(claimed, _)| claimed);
@@ -229,7 +236,12 @@ impl Drop for SqliteConsumer {
 }
 
 /// What goes back of a claim that nobody waits for any more.
-pub(super) fn unhanded(claim: Claim) -> Vec<Stray> {
+fn unhanded((claim, _): Permitted) -> Vec<Stray> {
+    strays(claim)
+}
+
+/// What goes back of a claim.
+pub(super) fn strays(claim: Claim) -> Vec<Stray> {
     claim.taken.into_iter().map(Stray::unhanded).collect()
 }
 
@@ -249,7 +261,7 @@ fn free_slots(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     if free == 0 {
         return None;
     }
-    // Only the consumer takes permits, so what was free still is.
+    // Only claims take permits, one after the other, so what was free still is.
     Arc::clone(slots).try_acquire_many_owned(free).ok()
 }
 
@@ -262,7 +274,8 @@ pub(super) struct SqliteHold {
     crashes: u32,
     came_without_id: bool,
     is_settled: bool,
-    _slot: Option<OwnedSemaphorePermit>,
+    /// None for a suspect, and for what is on its way to be settled.
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl SqliteHold {
@@ -274,7 +287,7 @@ impl SqliteHold {
             crashes: claimed.crashes,
             came_without_id: claimed.message.id.is_none(),
             is_settled: false,
-            _slot: slot,
+            slot,
         }
     }
 }
@@ -312,6 +325,8 @@ impl Hold for SqliteHold {
                 store.settle(id, crashes, &fate, made_up_id.as_deref(), reply)
             },
         );
+        // The claim that takes its place comes after it, at the earliest in the same transaction.
+        self.slot = None;
         match answer.await {
             Ok(Ok(true)) => {
                 self.is_settled = true;

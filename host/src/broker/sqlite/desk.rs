@@ -77,6 +77,8 @@ where
     }
 
     fn run(&mut self, store: &Store<'_>) -> rusqlite::Result<()> {
+        // What a try before came to may hold what this one takes.
+        self.value = None;
         self.value = Some((self.work)(store)?);
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::consumer::{SqliteHold, unhanded};
+use super::consumer::{SqliteHold, strays};
 use super::desk::{Desk, Kind};
 use super::reader::Reader;
 use crate::broker::{Delivery, Standing, Suspects};
@@ -54,7 +54,7 @@ impl Suspects for SqliteSuspects {
     async fn take(&mut self) -> Option<Delivery> {
         let place = self.desk.place().await.ok()?;
         let name = self.queue.clone();
-        let answer = place.ask(Kind::Take, unhanded, move |store| {
+        let answer = place.ask(Kind::Take, strays, move |store| {
             store.claim_suspect(name.as_str())
         });
         let claimed = answer.await.ok()?.ok()?.taken.pop()?;

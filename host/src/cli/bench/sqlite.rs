@@ -28,7 +28,9 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
                 path: options.path.with_extension("bare.db"),
                 ..options.clone()
             };
-            let (queue, batch) = (queue.clone(), usize::from(config.prefetch));
+            // While one half of a prefetch is written, the other half runs: a worker that is never
+            // short of work has no more than that in a transaction.
+            let (queue, batch) = (queue.clone(), usize::from(config.prefetch / 2).max(1));
             let tasks = usize::try_from(tasks).unwrap_or(usize::MAX);
             let bare = tokio::task::spawn_blocking(move || {
                 baseline::claim_and_complete(&bare, &queue, &no_op(), tasks, batch)
