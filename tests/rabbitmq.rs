@@ -6,6 +6,7 @@ mod connections;
 mod dead_letters;
 mod delays;
 mod flow;
+mod frames;
 mod long_tasks;
 mod messages;
 mod network;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 /// A port that leads to a node. Its connections end when it is dropped.
@@ -24,6 +25,44 @@ struct Shared {
     cuts: Mutex<Cuts>,
     healed: Condvar,
     pipes: Mutex<Vec<Pipe>>,
+    frames_to_broker: AtomicU64,
+}
+
+/// Finds where frames begin in what a client sends, which is eight bytes of greeting and then frames.
+struct Beginnings {
+    passing: usize,
+    header: Vec<u8>,
+}
+
+impl Beginnings {
+    fn new() -> Beginnings {
+        Beginnings {
+            passing: 8,
+            header: Vec::new(),
+        }
+    }
+
+    /// How many frames' headers end in these bytes.
+    fn count(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut count = 0;
+        while !bytes.is_empty() {
+            let passed = self.passing.min(bytes.len());
+            self.passing -= passed;
+            bytes = &bytes[passed..];
+            let missing = (7 - self.header.len()).min(bytes.len());
+            self.header.extend(&bytes[..missing]);
+            bytes = &bytes[missing..];
+            if let [_, _, _, size @ ..] = &self.header[..]
+                && let Ok(size) = <[u8; 4]>::try_from(size)
+            {
+                // And the byte that ends it.
+                self.passing = usize::try_from(u32::from_be_bytes(size)).unwrap() + 1;
+                self.header.clear();
+                count += 1;
+            }
+        }
+        count
+    }
 }
 
 #[derive(Default)]
@@ -108,6 +147,11 @@ impl Network {
         self.shared.cuts.lock().unwrap().stuck.insert(number);
     }
 
+    /// How many frames clients have sent to the broker in all.
+    pub(crate) fn frames_to_broker(&self) -> u64 {
+        self.shared.frames_to_broker.load(Ordering::SeqCst)
+    }
+
     /// Breaks every connection.
     pub(crate) fn tear(&self) {
         let count = self.shared.pipes.lock().unwrap().len();
@@ -190,7 +234,12 @@ fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
     let (mut here, mut there) = copies();
     std::thread::spawn(move || {
         let mut bytes = [0; 16 << 10];
+        let mut beginnings = Beginnings::new();
         while let Ok(count) = here.read(&mut bytes) {
+            let begun = beginnings.count(&bytes[..count]);
+            to_broker
+                .frames_to_broker
+                .fetch_add(begun, Ordering::SeqCst);
             if count == 0
                 || !to_broker.let_through(Way::ToBroker, number)
                 || there.write_all(&bytes[..count]).is_err()

@@ -402,3 +402,6 @@ impl<'a> Store<'a> {
             .map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests;
