@@ -326,6 +326,7 @@ fn tasks_that_wait_for_a_full_plugin_keep_no_others_from_running(
     place
         .run(&submit(broker, queue, &["echo", "x", "--wait"]))
         .exits(0);
+    worker.wait_for("INFO done");
     worker.kill();
     let (_, said) = worker.wait();
     assert_eq!(said.matches("INFO done").count(), 1, "{said}");

@@ -2,7 +2,8 @@
 //! client library.
 //!
 //! One connection publishes, and each consumer has another that takes and acks: while the broker holds
-//! publishing back, acks must go through. Each is supervised by a loop that drops everything and
+//! publishing back, acks must go through. One of all that consume from a queue has one more, for what is
+//! due later. Each is supervised by a loop that drops everything and
 //! connects again for ever.
 
 mod acks;

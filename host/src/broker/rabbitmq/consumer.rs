@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -85,7 +85,8 @@ enum End {
 }
 
 impl RabbitConsumer {
-    /// Connects, makes the queue if there is none, and starts the loop that takes from it.
+    /// Connects, makes the queue if there is none, and starts the loops that take from it and move what is
+    /// due to it.
     pub(super) async fn start(
         connector: Arc<Connector>,
         desk: Arc<Desk>,
@@ -100,11 +101,16 @@ impl RabbitConsumer {
         let first = source.open().await?;
         let (sender, deliveries) = mpsc::channel(source.prefetch.into());
         let (stop, stopped) = switch();
+        let scheduler = Scheduler {
+            connector: source.connector.clone(),
+            desk: source.desk.clone(),
+        };
+        let scheduled = scheduler.run(stopped.clone());
         let supervised = source.supervise(first, sender, stopped);
-        Ok((
-            RabbitConsumer { deliveries, stop },
-            tokio::spawn(supervised),
-        ))
+        let consuming = async {
+            tokio::join!(supervised, scheduled);
+        };
+        Ok((RabbitConsumer { deliveries, stop }, tokio::spawn(consuming)))
     }
 }
 
@@ -263,13 +269,10 @@ impl Source {
                 None => std::future::pending().await,
             }
         };
-        let scheduler = Scheduler::new(&link, &self.desk);
-        let scheduled = scheduler.run(stopped.clone());
-        let in_order = async { tokio::try_join!(line::keep(kept), scheduled.map(Ok)).map(drop) };
         let end = tokio::select! {
             why = self.hand_out(ground, line, deliveries, stopped, paused) => End::Lost(why),
             why = follow_pause => End::Lost(why),
-            ended = in_order => match ended {
+            written = line::keep(kept) => match written {
                 Ok(()) => End::Stopped,
                 Err(trouble) => End::Lost(self.explain(trouble)),
             },

@@ -68,6 +68,11 @@ pub(super) fn level_name(queue: &QueueName, level: u32) -> String {
     format!("{queue}.delay.{level}")
 }
 
+/// The queue whose owner moves what leaves the others. It hears by it that there are more of them.
+pub(super) fn lock_name(queue: &QueueName) -> String {
+    format!("{queue}.delay.lock")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

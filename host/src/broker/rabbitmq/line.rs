@@ -2,7 +2,9 @@
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{
+    BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer as Stream};
 use tokio::sync::{mpsc, oneshot};
@@ -100,6 +102,26 @@ pub(super) async fn keep(mut ledgers: mpsc::UnboundedReceiver<Ledger>) -> Result
 }
 
 impl Ledger {
+    /// The same as [`Ledger::keep`], and the channel ends only when its queue has done all that was written.
+    ///
+    /// A channel that has told a quorum queue more than it has done keeps the rest to itself, and forgets
+    /// that when it is closed. What is answered out of the queue's log is a message, which goes back.
+    pub(super) async fn keep_to_the_end(mut self, queue: &str) -> Result<(), Trouble> {
+        acks::write(&self.channel, self.prefetch, &mut self.settled).await?;
+        let asking = self
+            .channel
+            .basic_get(queue.into(), BasicGetOptions::default());
+        if let Some(got) = answer(asking).await? {
+            let options = BasicNackOptions {
+                multiple: false,
+                requeue: true,
+            };
+            answer(self.channel.basic_nack(got.delivery.delivery_tag, options)).await?;
+        }
+        let _ = answer(self.channel.close(200, "done".into())).await;
+        Ok(())
+    }
+
     /// Writes what is settled on one line, until all that came by it is, and ends its channel.
     pub(super) async fn keep(mut self) -> Result<(), Trouble> {
         acks::write(&self.channel, self.prefetch, &mut self.settled).await?;

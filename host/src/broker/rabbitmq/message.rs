@@ -24,6 +24,7 @@ const TASK: &str = "scutwork-task";
 const LEAVES: &str = "scutwork-leaves";
 const DUE: &str = "scutwork-due";
 const KNOCK: &str = "scutwork-knock";
+const RING: &str = "scutwork-ring";
 
 /// The most of a dead letter's error text that travels with it, in bytes.
 const ERROR_BYTES: usize = 4096;
@@ -121,6 +122,19 @@ pub(super) fn is_knock(properties: &BasicProperties) -> bool {
         .kind()
         .as_ref()
         .is_some_and(|kind| kind.as_str() == KNOCK)
+}
+
+/// What tells whoever moves delays that there may be another delay queue.
+pub(super) fn ring() -> BasicProperties {
+    BasicProperties::default().with_type(RING.into())
+}
+
+/// Whether this is a [`ring`].
+pub(super) fn is_ring(properties: &BasicProperties) -> bool {
+    properties
+        .kind()
+        .as_ref()
+        .is_some_and(|kind| kind.as_str() == RING)
 }
 
 /// How many times the broker saw this message's holder go. Quorum queues count; of others only the

@@ -203,7 +203,14 @@ impl Outlet {
             Destination::Delay(queue, level) => {
                 let known = self.known(queue);
                 known.ensure_queue(&self.link, queue).await?;
-                known.ensure_levels(&self.link, queue, level).await
+                if known.ensure_levels(&self.link, queue, level).await? {
+                    let lock = delay::lock_name(queue);
+                    // Where nobody has the lock, nobody needs to be told.
+                    let _ = self
+                        .send(&lock, message::ring(), b"", Patience::Bounded)
+                        .await;
+                }
+                Ok(())
             }
             Destination::Dead(queue) => self
                 .known(queue)
@@ -309,15 +316,23 @@ impl Known {
             .copied()
     }
 
-    /// From the lowest up, so that whoever looks for them knows the highest by the first gap.
-    async fn ensure_levels(&self, link: &Link, queue: &QueueName, top: u32) -> Result<(), Trouble> {
+    /// From the lowest up, so that whoever looks for them knows the highest by the first gap. Gives whether
+    /// one of them was not known to be there.
+    async fn ensure_levels(
+        &self,
+        link: &Link,
+        queue: &QueueName,
+        top: u32,
+    ) -> Result<bool, Trouble> {
+        let mut is_news = false;
         for (level, cell) in (0..=top).zip(&self.levels) {
+            is_news |= !cell.initialized();
             cell.get_or_try_init(|| async move {
                 topology::ensure_own_queue(link, &delay::level_name(queue, level)).await
             })
             .await?;
         }
-        Ok(())
+        Ok(is_news)
     }
 }
 

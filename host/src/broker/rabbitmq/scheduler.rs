@@ -1,34 +1,35 @@
 //! [`Scheduler`]: moves what leaves a delay queue to the next one, and what is due to the task queue.
 //!
-//! Of all the connections that take from a task queue, one does this, the one that has the lock; the
-//! others look twice a second whether it is free.
+//! Of all the workers on a task queue one does this, the one that has the lock; the others look twice a
+//! second whether it is free.
 //!
 //! What is first in a delay queue leaves it first. So the first is looked at, put back, and looked at
 //! again when it leaves; nothing waits unacked, and nothing behind it is touched. A move is published,
 //! confirmed, and only then acked.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
-use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use lapin::Consumer as Rings;
 use lapin::message::Delivery;
-use tokio::sync::watch;
+use lapin::options::BasicConsumeOptions;
+use lapin::types::FieldTable;
 
 use super::acks::Verdict;
-use super::connection::{Link, Trouble};
+use super::connection::{Connector, Link, Trouble, answer, over};
 use super::delay::{self, LEVELS, Stay};
 use super::hold::Desk;
 use super::line::Line;
 use super::outlet::{Destination, NotPublished, Patience};
 use super::pace::Pace;
 use super::stop::Stop;
-use super::{lock, message};
+use super::{lock, message, topology};
 use crate::broker::Notice;
 use crate::units::show_duration;
 
-/// How often to look for what is not there: the lock, or the next delay queue.
+/// How often to look whether the lock is free.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How long there is between two looks at the first of a delay queue, at least.
@@ -44,17 +45,25 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// The most that is moved at once out of one delay queue.
 const LARGEST: u16 = 256;
 
-/// By how much the window grows while all that comes is due.
+/// By how much the window grows while all that comes is due. So many acks are no more than half of what a
+/// channel tells a quorum queue before it waits for it.
 const GROWTH: u16 = 16;
 
 const ACCESS_REFUSED: u16 = 403;
+const NOT_FOUND: u16 = 404;
 
-/// Moves what leaves the delay queues of one task queue, on one connection.
-pub(super) struct Scheduler<'a> {
+/// Moves what leaves the delay queues of one task queue, while nobody else does.
+pub(super) struct Scheduler {
+    pub(super) connector: Arc<Connector>,
+    pub(super) desk: Arc<Desk>,
+}
+
+/// The time that one connection has the lock.
+///
+/// The connection is its own: 3.10.8 ends one that consumes from a queue which is just being made.
+struct Shift<'a> {
     link: &'a Link,
     desk: &'a Desk,
-    /// Which delay queues are there, from the lowest up.
-    there: Vec<watch::Sender<bool>>,
 }
 
 /// When to look at a delay queue again.
@@ -67,125 +76,190 @@ enum Next {
     Never,
 }
 
-impl<'a> Scheduler<'a> {
-    pub(super) fn new(link: &'a Link, desk: &'a Arc<Desk>) -> Self {
-        Scheduler {
-            link,
-            desk,
-            there: (0..LEVELS).map(|_| watch::Sender::new(false)).collect(),
-        }
-    }
-
+impl Scheduler {
     /// Runs until it is asked to stop, and ends when nothing is half moved. Where it is dropped before,
     /// what it was moving may be delivered twice.
-    pub(super) async fn run(&self, mut stopped: Stop) {
-        tokio::select! {
-            () = self.take_lock() => {}
-            () = stopped.asked() => return,
+    pub(super) async fn run(self, mut stopped: Stop) {
+        let mut pace = Pace::new();
+        while !stopped.is_asked() {
+            tokio::select! {
+                () = self.await_turn() => {}
+                () = stopped.asked() => return,
+            }
+            let since = Instant::now();
+            let Err(why) = self.serve(&mut stopped).await else {
+                continue;
+            };
+            pace.lived(since.elapsed());
+            let wait = pace.wait();
+            (self.desk.notices)(Notice::Warning(format!(
+                "what is due later on queue `{}` waits: {why}; trying again within {}",
+                self.desk.queue,
+                show_duration(wait),
+            )));
+            tokio::select! {
+                () = self.connector.wait(wait) => {}
+                () = stopped.asked() => return,
+            }
         }
-        join_all((0..LEVELS).map(|level| self.tend(level, stopped.clone()))).await;
     }
 
-    async fn take_lock(&self) {
-        let name = format!("{}.delay.lock", self.desk.queue);
-        loop {
-            if !self.is_there(&name).await
-                && matches!(lock::try_lock(self.link, &name).await, Ok(true))
-            {
-                return;
-            }
+    /// Waits until nobody has the lock, as far as can be seen: by a knock, because a lock that is refused is
+    /// an error in the broker's log.
+    async fn await_turn(&self) {
+        let name = delay::lock_name(&self.desk.queue);
+        while self.is_taken(&name).await {
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Whether a queue is there. What cannot be asked is not there; and never comes back from this when
-    /// nothing may be published, by which we would lose the connection that publishes again and again.
-    async fn is_there(&self, name: &str) -> bool {
+    /// Whether another has the lock, as far as can be seen. It never comes back from this when nothing may be
+    /// published, by which we would lose the connection that publishes again and again.
+    async fn is_taken(&self, name: &str) -> bool {
         let Ok(outlet) = self.desk.publisher.outlet().await else {
-            return false;
+            return true;
         };
         match outlet.knocks_at(name).await {
             Ok(is_there) => is_there,
             Err(NotPublished::Trouble(trouble)) if trouble.code == Some(ACCESS_REFUSED) => {
                 std::future::pending().await
             }
-            Err(_) => false,
+            Err(_) => true,
         }
     }
 
-    /// Moves what leaves one delay queue, whenever it is there.
-    async fn tend(&self, level: u32, mut stopped: Stop) {
+    /// Moves what there is to move until it is asked to stop; nothing if another has the lock.
+    ///
+    /// # Errors
+    /// Why it ended before.
+    async fn serve(&self, stopped: &mut Stop) -> Result<(), String> {
+        let opened = self.connector.open("delays").await;
+        let (link, mut events) = opened.map_err(|error| error.to_string())?;
+        let shift = Shift {
+            link: &link,
+            desk: &self.desk,
+        };
+        let served = tokio::select! {
+            served = shift.serve(stopped) => served.map_err(|trouble| trouble.text),
+            why = over(&mut events, |_| {}) => return Err(why),
+        };
+        link.close().await;
+        served
+    }
+}
+
+impl Shift<'_> {
+    async fn serve(&self, stopped: &mut Stop) -> Result<(), Trouble> {
+        let name = delay::lock_name(&self.desk.queue);
+        if !lock::try_lock(self.link, &name).await? {
+            return Ok(());
+        }
+        let rings = self.listen(&name).await?;
+        self.tend_all(rings, stopped).await
+    }
+
+    /// Listens to what is told to the owner of the lock. None: we may not have one, and go on without.
+    async fn listen(&self, name: &str) -> Result<Option<Rings>, Trouble> {
+        let channel = self.link.channel().await?;
+        let options = BasicConsumeOptions {
+            no_ack: true,
+            ..BasicConsumeOptions::default()
+        };
+        let listening =
+            channel.basic_consume(name.into(), "".into(), options, FieldTable::default());
+        match answer(listening).await {
+            Ok(rings) => Ok(Some(rings)),
+            Err(trouble) if matches!(trouble.code, Some(ACCESS_REFUSED | NOT_FOUND)) => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Moves what leaves every delay queue that is there, until it is asked to stop.
+    async fn tend_all(&self, mut rings: Option<Rings>, stopped: &mut Stop) -> Result<(), Trouble> {
+        let mut tended = FuturesUnordered::new();
+        let mut is_tended = [false; LEVELS as usize];
+        loop {
+            for (level, is_tended) in (0..LEVELS).zip(&mut is_tended) {
+                if *is_tended {
+                    continue;
+                }
+                // They are made from the lowest up.
+                let name = delay::level_name(&self.desk.queue, level);
+                if topology::count(self.link, &name).await?.is_none() {
+                    break;
+                }
+                *is_tended = true;
+                tended.push(self.tend(level, stopped.clone()));
+            }
+            tokio::select! {
+                Some(level) = tended.next() => is_tended[level as usize] = false,
+                rung = next_ring(&mut rings) => rung?,
+                () = stopped.asked() => break,
+            }
+        }
+        // Each of them hears the same.
+        while tended.next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Moves what leaves one delay queue, until it is gone. Gives its level.
+    async fn tend(&self, level: u32, mut stopped: Stop) -> u32 {
         let mut pace = Pace::new();
         let mut window = 1;
-        self.find(level, &mut stopped).await;
         while !stopped.is_asked() {
-            let next = match self.look(level, window, &mut stopped).await {
+            match self.look(level, window, &mut stopped).await {
                 Ok(next) => {
                     pace = Pace::new();
-                    next
+                    match next {
+                        Next::Now(next) => window = next,
+                        Next::At(leaves) => {
+                            window = 1;
+                            tokio::select! {
+                                () = sleep_until(leaves) => {}
+                                () = stopped.asked() => {}
+                            }
+                        }
+                        Next::Never => break,
+                    }
                 }
+                Err(trouble) if trouble.code == Some(NOT_FOUND) => break,
                 Err(trouble) => {
-                    let wait = pace.wait();
-                    // Of a connection that breaks others tell, and this ends with it.
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = stopped.asked() => return,
-                    }
-                    (self.desk.notices)(Notice::Warning(format!(
-                        "what was delayed cannot go on to queue `{}`: {}; trying again every {}",
-                        self.desk.queue,
-                        trouble.text,
-                        show_duration(wait),
-                    )));
-                    self.find(level, &mut stopped).await;
-                    Next::Now(1)
-                }
-            };
-            match next {
-                Next::Now(next) => window = next,
-                Next::At(leaves) => {
                     window = 1;
-                    tokio::select! {
-                        () = sleep_until(leaves) => {}
-                        () = stopped.asked() => return,
-                    }
+                    self.recover(&mut pace, &trouble, &mut stopped).await;
                 }
-                Next::Never => return,
             }
         }
+        level
     }
 
-    /// Waits until a delay queue is there.
-    async fn find(&self, level: u32, stopped: &mut Stop) {
-        let name = delay::level_name(&self.desk.queue, level);
-        let find = async {
-            // They are made from the lowest up, so that the lowest that is not there is looked for alone.
-            let mut below = level
-                .checked_sub(1)
-                .map(|below| self.there[below as usize].subscribe());
-            while !self.is_there(&name).await {
-                match &mut below {
-                    Some(below) if !*below.borrow() => {
-                        // The sender is our own.
-                        let _ = below.wait_for(|is_there| *is_there).await;
-                    }
-                    Some(_) | None => tokio::time::sleep(LOOK).await,
-                }
-            }
-        };
-        self.there[level as usize].send_replace(false);
+    /// Waits before another try, and says why there has to be one.
+    async fn recover(&self, pace: &mut Pace, trouble: &Trouble, stopped: &mut Stop) {
+        let wait = pace.wait();
+        // Of a connection that breaks others tell, and this ends with it.
         tokio::select! {
-            () = find => {}
-            () = stopped.asked() => {}
+            () = tokio::time::sleep(wait) => {}
+            () = stopped.asked() => return,
         }
-        self.there[level as usize].send_replace(true);
+        (self.desk.notices)(Notice::Warning(format!(
+            "what was delayed cannot go on to queue `{}`: {}; trying again every {}",
+            self.desk.queue,
+            trouble.text,
+            show_duration(wait),
+        )));
     }
 
     /// Takes from a delay queue for as long as what comes is to be moved.
     async fn look(&self, level: u32, window: u16, stopped: &mut Stop) -> Result<Next, Trouble> {
         let name = delay::level_name(&self.desk.queue, level);
         let (line, ledger) = Line::open(self.link, &name, window).await?;
-        let (next, written) = tokio::join!(self.take(line, window, stopped), ledger.keep());
+        let keeping = async {
+            if window > GROWTH {
+                ledger.keep_to_the_end(&name).await
+            } else {
+                ledger.keep().await
+            }
+        };
+        let (next, written) = tokio::join!(self.take(line, window, stopped), keeping);
         written.and(next)
     }
 
@@ -216,10 +290,6 @@ impl<'a> Scheduler<'a> {
                         None => return Err(ended()),
                     };
                     let tag = delivery.delivery_tag;
-                    if message::is_knock(&delivery.properties) {
-                        line.settle(tag, Verdict::Ack);
-                        continue;
-                    }
                     taken += 1;
                     let leaves = message::waiting(&delivery.properties)
                         .map(|waiting| waiting.leaves)
@@ -276,6 +346,22 @@ impl<'a> Scheduler<'a> {
         };
         let passed_on = passed_on.await.map_err(|text| Trouble { code: None, text });
         (delivery.delivery_tag, passed_on)
+    }
+}
+
+/// Waits until there may be another delay queue: until somebody says so, or for a while where nobody can.
+async fn next_ring(rings: &mut Option<Rings>) -> Result<(), Trouble> {
+    let Some(rings) = rings else {
+        tokio::time::sleep(AHEAD).await;
+        return Ok(());
+    };
+    loop {
+        match rings.next().await {
+            Some(Ok(told)) if message::is_ring(&told.properties) => return Ok(()),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(error.into()),
+            None => return Err(ended()),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What must be on the broker before a message can go there: task queues, dead-letter queues, and the
 //! delay queues of [`super::delay`]. A queue that is there is taken as it is.
 
+use std::time::Duration;
+
 use lapin::options::{QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Queue};
@@ -182,16 +184,29 @@ async fn look(channel: &Channel, name: &str) -> Result<Option<Queue>, Trouble> {
     }
 }
 
+/// How long whoever moves delays may look at the first of a delay queue.
+const LOOKED_AT: Duration = Duration::from_millis(300);
+
 /// Removes what is due later, and counts it.
 pub(super) async fn purge_delays(link: &Link, queue: &QueueName) -> Result<u64, Trouble> {
     let mut removed = 0;
-    // From the highest down, the way that messages go, so that none slips past.
-    for level in (0..LEVELS).rev() {
-        removed += purge(link, &delay::level_name(queue, level))
-            .await?
-            .unwrap_or_default();
+    let mut is_sure = false;
+    loop {
+        let mut more = 0;
+        // From the highest down, the way that messages go, so that none slips past.
+        for level in (0..LEVELS).rev() {
+            more += purge(link, &delay::level_name(queue, level))
+                .await?
+                .unwrap_or_default();
+        }
+        removed += more;
+        if more == 0 && is_sure {
+            return Ok(removed);
+        }
+        // What is looked at is in no queue, and comes back.
+        is_sure = true;
+        tokio::time::sleep(LOOKED_AT).await;
     }
-    Ok(removed)
 }
 
 pub(super) async fn declare(
