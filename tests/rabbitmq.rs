@@ -97,7 +97,10 @@ impl Notices {
                 told.await;
             }
         };
-        timeout(PATIENCE, found).await.unwrap()
+        match timeout(PATIENCE, found).await {
+            Ok(found) => found,
+            Err(_) => panic!("not noticed; seen: {:#?}", self.0.lock().unwrap()),
+        }
     }
 }
 
