@@ -22,6 +22,7 @@ mod meter;
 mod prepare;
 mod random;
 mod secret;
+mod slices;
 mod stdio;
 mod ticker;
 mod verdict;
@@ -199,6 +200,12 @@ impl Sandbox {
         threads.handle()
     }
 
+    /// Has guests that have run for some milliseconds let others have their threads at once, rather than
+    /// when their slices end. For whoever has just spawned something on [`Sandbox::threads`].
+    pub fn make_way(&self) {
+        self.house.ticker.make_way();
+    }
+
     /// Runs a plugin on a task, on the guests' own threads, once a slot is free.
     ///
     /// `cancel` is a wish that the guest may look at; it does not end the run. Dropping the call does:
@@ -245,7 +252,9 @@ impl Sandbox {
             max_attempts: job.max_attempts,
             _slot: slot,
         };
-        match EndOnDrop(self.threads().spawn(run.finish())).wait().await {
+        let run = EndOnDrop(self.threads().spawn(run.finish()));
+        self.make_way();
+        match run.wait().await {
             Ok(finished) => finished,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => panicked(panic),
@@ -360,6 +369,7 @@ impl GuestRun<'_> {
             breach: &breach,
             grants: self.grants,
             network: &self.house.network,
+            ticker: &self.house.ticker,
             variables,
             command: command.as_ref(),
         };
@@ -562,6 +572,7 @@ mod tests {
                     breach: &breach,
                     grants: &grants,
                     network: &sandbox.house.network,
+                    ticker: &sandbox.house.ticker,
                     variables: Vec::new(),
                     command: None,
                 };

@@ -192,6 +192,7 @@ impl Intake {
         } else if let Some(only) = attempts.pop() {
             self.attempts.spawn_on(only, threads);
         }
+        self.shared.sandbox.make_way();
     }
 
     async fn drain(&mut self) {

@@ -20,8 +20,9 @@ use super::http::{Network, Outgoing};
 use super::limits::Limits;
 use super::memory::Memory;
 use super::random::Randomness;
+use super::slices;
 use super::stdio::Pen;
-use super::ticker::FIRST_SLICES;
+use super::ticker::Ticker;
 use super::voice::{Stream, Voice};
 
 /// Random bytes that a run may ask for in one call.
@@ -56,6 +57,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) breach: &'a Breach,
     pub(super) grants: &'a Arc<Grants>,
     pub(super) network: &'a Arc<Network>,
+    pub(super) ticker: &'a Ticker,
     /// The variables that are granted.
     pub(super) variables: Vec<(String, String)>,
     /// How the task is handed over, if the guest is a command.
@@ -77,6 +79,7 @@ impl Guest {
             breach,
             grants,
             network,
+            ticker,
             variables,
             command,
         } = around;
@@ -96,8 +99,7 @@ impl Guest {
         }
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.memory);
-        store.set_epoch_deadline(FIRST_SLICES);
-        store.epoch_deadline_async_yield_and_update(1);
+        slices::cut(&mut store, ticker.pulse());
         let output = usize::try_from(limits.output).unwrap_or(usize::MAX);
         let more = command.map_or(0, |call| call.copied);
         store.set_hostcall_fuel(output.saturating_add(MAX_COPIED).saturating_add(more));

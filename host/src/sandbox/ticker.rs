@@ -8,13 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use wasmtime::Engine;
 
-/// How long a guest executes before it must let others have the thread. Shorter costs more ticks, of
-/// some microseconds each; longer is what a short run waits for behind a long one.
+/// How far ticks are apart. Shorter costs more of them, of some microseconds each; longer is what others wait
+/// for a guest that has run for a while.
 pub(super) const SLICE: Duration = Duration::from_millis(1);
-
-/// Slices that a run has in one before it must let others have the thread for the first time: what is
-/// short ends in it, and need not wait twice.
-pub(super) const FIRST_SLICES: u64 = 4;
 
 /// How many ticks in a row must find no guest executing before the ticker rests. Waking it costs
 /// more than a tick, so it does not rest between the runs of a busy worker.
@@ -22,12 +18,14 @@ const IDLE_TICKS: u32 = 100;
 
 /// A thread that ends guests' slices. It ends when this is dropped.
 pub(super) struct Ticker {
+    engine: Engine,
     pulse: Arc<Pulse>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What the ticker and the guests tell each other.
 #[derive(Default)]
-struct Pulse {
+pub(super) struct Pulse {
     /// Guests that execute at this moment.
     executing: AtomicUsize,
     /// The ticker rests until someone wakes it.
@@ -45,12 +43,13 @@ impl Ticker {
     /// When the system gives no thread.
     pub(super) fn start(engine: Engine) -> anyhow::Result<Ticker> {
         let pulse = Arc::new(Pulse::default());
-        let shared = Arc::clone(&pulse);
+        let (ticking, shared) = (engine.clone(), Arc::clone(&pulse));
         let thread = thread::Builder::new()
             .name("scutwork-ticker".into())
-            .spawn(move || shared.tick(&engine))
+            .spawn(move || shared.tick(&ticking))
             .context("cannot start the thread that ends guests' slices")?;
         Ok(Ticker {
+            engine,
             pulse,
             thread: Some(thread),
         })
@@ -64,6 +63,17 @@ impl Ticker {
             self.wake();
         }
         Executing(self)
+    }
+
+    /// Ticks now, for somebody has come who may wait for a thread.
+    pub(super) fn make_way(&self) {
+        if self.pulse.executing() > 0 {
+            self.engine.increment_epoch();
+        }
+    }
+
+    pub(super) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     fn wake(&self) {
@@ -92,6 +102,11 @@ impl Drop for Ticker {
 }
 
 impl Pulse {
+    /// Guests that execute at this moment.
+    pub(super) fn executing(&self) -> usize {
+        self.executing.load(Ordering::Relaxed)
+    }
+
     fn tick(&self, engine: &Engine) {
         let mut idle = 0;
         while !self.ends.load(Ordering::SeqCst) {
