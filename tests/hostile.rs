@@ -74,7 +74,7 @@ fn corpus() {
     let neighbour = Neighbour::start(neighbour::in_sandbox(Arc::clone(&sandbox)));
     let alone = neighbour.next(RUNS_ALONE);
     let before = Leftovers::now();
-    let mut beside = Beside::default();
+    let (mut compiling, mut beside) = (Beside::default(), Beside::default());
 
     // All are dropped in first, so that what compilers leave behind is told from what runs do.
     let rules = shelf::rules();
@@ -86,7 +86,7 @@ fn corpus() {
             Ok(plugin) => plugins.push((case, plugin)),
             Err(refused) => wrong.extend(case.compare("refused", &refused.reason).err()),
         }
-        beside.add(&case.name, neighbour.taken());
+        compiling.add(&case.name, neighbour.taken());
     }
     let before = before.and_resident_now();
     for (case, plugin) in &plugins {
@@ -102,8 +102,8 @@ fn corpus() {
     }
     let after = neighbour.next(RUNS_ALONE);
     eprintln!(
-        "{} hostile plugins, {} of them run. A neighbour's task: alone {alone}; beside them {beside}; \
-         afterwards {after}",
+        "{} hostile plugins, {} of them run. A neighbour's task: alone {alone}; while they are compiled \
+         {compiling}; beside them {beside}; afterwards {after}",
         cases.len(),
         plugins.len(),
     );
