@@ -15,6 +15,11 @@ use std::process::{Command, ExitCode};
 const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "plugin";
 
+/// What each begins with, so that payloads of ordinary sizes need no growth: that changes the protection of
+/// pages, there and back, which costs more than a short run where several threads do it at once. Memory
+/// that is not touched is none.
+const MEMORY: &str = "target.wasm32-wasip2.rustflags=['-Clink-arg=--initial-memory=2097152']";
+
 /// What the outer build sets for itself and the plugins' build must not see: flags for another
 /// target, wrappers such as clippy's, another place for the results.
 const NOT_INHERITED: [&str; 11] = [
@@ -144,6 +149,7 @@ fn compile(workspace: &Path, plugins: &[String], results: &Path) -> Result<(), B
             "--target",
             TARGET,
         ])
+        .args(["--config", MEMORY])
         .arg("--target-dir")
         .arg(results);
     for plugin in plugins {

@@ -1,7 +1,7 @@
 //! One run of a plugin, beside what wasmtime alone takes for the same.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use tokio::task::JoinSet;
@@ -89,7 +89,7 @@ async fn of_size(stand: &Stand<'_>, what: &str, size: u64, runs: u64) -> Result<
 pub(super) struct Pair {
     sandbox: Arc<Sandbox>,
     plugin: Arc<Plugin>,
-    bare: Bare,
+    bare: Arc<Bare>,
 }
 
 impl Pair {
@@ -101,7 +101,7 @@ impl Pair {
         std::fs::write(&file, wasm).context("cannot write a plugin")?;
         let plugin = Plugin::from_file(&file, sandbox.clone(), &worker::plugin_rules(stand.config))
             .map_err(|refused| anyhow!("{}: {}", refused.file, refused.reason))?;
-        let bare = Bare::new(&sandbox, wasm)?;
+        let bare = Arc::new(Bare::new(&sandbox, wasm)?);
         Ok(Pair {
             sandbox,
             plugin,
@@ -132,17 +132,44 @@ impl Pair {
         ours(&self.sandbox, &self.plugin, task, runs, at_once).await
     }
 
-    /// One after the other, on this thread.
+    /// As many on each of the same threads, one after the other.
     pub(super) async fn alone(&self, task: &Task, runs: u64) -> Result<Spent, Stopped> {
+        let threads = self.sandbox.threads();
+        let lanes = threads.metrics().num_workers() as u64;
         let (began, cpu) = (Instant::now(), process_time());
-        for _ in 0..runs {
-            self.bare.run(&task.payload).await?;
+        let mut running = JoinSet::new();
+        for lane in 0..lanes {
+            let (bare, payload) = (self.bare.clone(), task.payload.clone());
+            let lane = async move {
+                for _ in 0..share(runs, lanes, lane) {
+                    bare.run(&payload).await?;
+                }
+                Ok(())
+            };
+            running.spawn_on(lane, threads);
         }
-        Ok(Spent {
-            wall: began.elapsed(),
-            cpu: process_time() - cpu,
-        })
+        all(running, began, cpu).await
     }
+}
+
+/// How many of these runs are one lane's.
+fn share(runs: u64, lanes: u64, lane: u64) -> u64 {
+    runs / lanes + u64::from(lane < runs % lanes)
+}
+
+/// Waits for what runs since then.
+async fn all(
+    mut running: JoinSet<anyhow::Result<()>>,
+    began: Instant,
+    cpu: Duration,
+) -> Result<Spent, Stopped> {
+    while let Some(lane) = running.join_next().await {
+        lane.context("a run of the bench panicked")??;
+    }
+    Ok(Spent {
+        wall: began.elapsed(),
+        cpu: process_time() - cpu,
+    })
 }
 
 /// Some at a time, as a worker's attempts run: each on the guests' threads, and the next after it.
@@ -156,7 +183,7 @@ async fn ours(
     let (began, cpu) = (Instant::now(), process_time());
     let mut running = JoinSet::new();
     for lane in 0..at_once {
-        let share = runs / at_once + u64::from(lane < runs % at_once);
+        let share = share(runs, at_once, lane);
         let (sandbox, plugin, task) = (sandbox.clone(), plugin.clone(), task.clone());
         let threads = sandbox.threads().clone();
         running.spawn_on(
@@ -182,11 +209,5 @@ async fn ours(
             &threads,
         );
     }
-    while let Some(lane) = running.join_next().await {
-        lane.context("a run of the bench panicked")??;
-    }
-    Ok(Spent {
-        wall: began.elapsed(),
-        cpu: process_time() - cpu,
-    })
+    all(running, began, cpu).await
 }
