@@ -45,50 +45,79 @@ pub(super) struct Counter(Arc<Counts>);
 
 #[derive(Default)]
 struct Counts {
-    started: AtomicU64,
-    under_way: AtomicU64,
-    done: AtomicU64,
-    otherwise: AtomicU64,
-    changed: Notify,
+    started: Count,
+    under_way: Count,
+    done: Count,
+    otherwise: Count,
+    reached: Notify,
+}
+
+/// A number that somebody may wait for.
+struct Count {
+    now: AtomicU64,
+    wanted: AtomicU64,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Count {
+            now: AtomicU64::new(0),
+            wanted: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl Count {
+    /// Whether this one is what is waited for: to wake who waits for each of the others would be measured
+    /// too.
+    fn add_one(&self) -> bool {
+        self.now.fetch_add(1, Ordering::SeqCst) + 1 == self.wanted.load(Ordering::SeqCst)
+    }
+
+    /// Whether there are so many, which from now on is what is waited for.
+    fn wants(&self, count: u64) -> bool {
+        self.wanted.store(count, Ordering::SeqCst);
+        self.now.load(Ordering::SeqCst) >= count
+    }
 }
 
 impl Observer for Counter {
     fn observe(&self, event: &Event<'_>) {
         let counts = &self.0;
-        match event {
-            Event::Started { .. } => counts.started.fetch_add(1, Ordering::Relaxed),
-            Event::Progress { done: 1, .. } => counts.under_way.fetch_add(1, Ordering::Relaxed),
+        let is_reached = match event {
+            Event::Started { .. } => counts.started.add_one(),
+            Event::Progress { done: 1, .. } => counts.under_way.add_one(),
             Event::Settled {
                 settlement: Settlement::Done { .. },
                 ..
-            } => counts.done.fetch_add(1, Ordering::Relaxed),
-            Event::Settled { .. } | Event::NotSettled { .. } => {
-                counts.otherwise.fetch_add(1, Ordering::Relaxed)
-            }
+            } => counts.done.add_one(),
+            Event::Settled { .. } | Event::NotSettled { .. } => counts.otherwise.add_one(),
             Event::Broker(_)
             | Event::Plugin(_)
             | Event::Progress { .. }
             | Event::Line { .. }
             | Event::Repeated { .. }
             | Event::Finished { .. }
-            | Event::Draining { .. } => return,
+            | Event::Draining { .. } => false,
         };
-        counts.changed.notify_one();
+        if is_reached {
+            counts.reached.notify_one();
+        }
     }
 }
 
 impl Counter {
     /// Waits until so many attempts have started.
     pub(super) async fn started(&self, tasks: u64) {
-        while self.0.started.load(Ordering::Relaxed) < tasks {
-            self.0.changed.notified().await;
+        while !self.0.started.wants(tasks) {
+            self.0.reached.notified().await;
         }
     }
 
     /// Waits until so many plugins have told of their first step.
     pub(super) async fn under_way(&self, tasks: u64) {
-        while self.0.under_way.load(Ordering::Relaxed) < tasks {
-            self.0.changed.notified().await;
+        while !self.0.under_way.wants(tasks) {
+            self.0.reached.notified().await;
         }
     }
 
@@ -97,12 +126,11 @@ impl Counter {
     /// # Errors
     /// When one was settled in another way: the figures would mean nothing.
     pub(super) async fn done(&self, tasks: u64) -> Result<(), Stopped> {
-        while self.0.done.load(Ordering::Relaxed) < tasks {
-            let otherwise = self.0.otherwise.load(Ordering::Relaxed);
-            if otherwise > 0 {
-                return Err(anyhow!("{otherwise} tasks of the bench were not done").into());
+        while !self.0.done.wants(tasks) {
+            if self.0.otherwise.wants(1) {
+                return Err(anyhow!("a task of the bench was not done").into());
             }
-            self.0.changed.notified().await;
+            self.0.reached.notified().await;
         }
         Ok(())
     }
