@@ -18,7 +18,7 @@ const PROFILE: &str = "plugin";
 /// What each begins with, so that payloads of ordinary sizes need no growth: that changes the protection of
 /// pages, there and back, which costs more than a short run where several threads do it at once. Memory
 /// that is not touched is none.
-const MEMORY: &str = "target.wasm32-wasip2.rustflags=['-Clink-arg=--initial-memory=2097152']";
+const MEMORY: &str = "target.wasm32-wasip2.rustflags=['-Clink-arg=--initial-heap=1048576']";
 
 /// What the outer build sets for itself and the plugins' build must not see: flags for another
 /// target, wrappers such as clippy's, another place for the results.
