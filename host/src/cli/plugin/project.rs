@@ -98,13 +98,14 @@ impl Project {
 }
 
 /// A file that a language is told by. The first that is there decides.
-const MARKS: [(&str, Language, Kind); 13] = [
+const MARKS: [(&str, Language, Kind); 14] = [
     ("src/lib.rs", Language::Rust, Kind::Component),
     ("src/main.rs", Language::Rust, Kind::Command),
     ("app.py", Language::Python, Kind::Component),
-    ("plugin.js", Language::Js, Kind::Component),
-    ("plugin.ts", Language::Ts, Kind::Component),
     ("main.ts", Language::Assemblyscript, Kind::Command),
+    ("handler.ts", Language::Ts, Kind::Component),
+    ("plugin.ts", Language::Ts, Kind::Component),
+    ("plugin.js", Language::Js, Kind::Component),
     ("go.mod", Language::Go, Kind::Command),
     ("handler.zig", Language::Zig, Kind::Component),
     ("handler.c", Language::C, Kind::Component),

@@ -73,6 +73,9 @@ const BINDINGS: &[File] = &[
     ),
 ];
 
+/// What JavaScript and TypeScript are joined to the contract with.
+const JAVASCRIPT: &[File] = folder!("javascript": "plugin.js", "scutwork.js", ".gitignore");
+
 /// What a plugin of one language and kind begins with.
 pub(super) struct Template {
     parts: Vec<&'static [File]>,
@@ -94,13 +97,17 @@ impl Template {
                 "python": "plugin.py", "scutwork.py", "app.py", "test_plugin.py", "README.md",
                 "requirements.txt", ".gitignore"
             )],
-            (Language::Js, _) => &[folder!(
-                "js": "plugin.js", "scutwork.js", "plugin.test.js", "package.json", "README.md",
-                ".gitignore"
-            )],
-            (Language::Ts, _) => &[folder!(
-                "ts": "plugin.ts", "scutwork.ts", "package.json", "README.md", ".gitignore"
-            )],
+            (Language::Js, _) => &[
+                folder!("js": "handler.js", "handler.test.js", "package.json", "README.md"),
+                JAVASCRIPT,
+            ],
+            (Language::Ts, _) => &[
+                folder!(
+                    "ts": "handler.ts", "handler.test.js", "package.json", "tsconfig.json",
+                    "README.md"
+                ),
+                JAVASCRIPT,
+            ],
             (Language::C, Kind::Component) => &[
                 folder!("c": "handler.c", "README.md", ".gitignore"),
                 BINDINGS,

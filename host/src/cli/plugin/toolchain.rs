@@ -24,8 +24,7 @@ pub(super) fn compile(project: &Project) -> Result<Vec<u8>, Stopped> {
     match (project.language, project.kind) {
         (Language::Rust, kind) => return rust(project, kind),
         (Language::Python, _) => python(project, &made)?,
-        (Language::Js, _) => javascript(project, "plugin.js", &made)?,
-        (Language::Ts, _) => javascript(project, "plugin.ts", &made)?,
+        (Language::Js | Language::Ts, _) => javascript(project, &scratch, &made)?,
         (Language::C, kind) => clang(project, "clang", "c", kind, &made)?,
         (Language::Cpp, kind) => clang(project, "clang++", "cpp", kind, &made)?,
         (Language::Zig, kind) => zig(project, kind, &scratch, &made)?,
@@ -120,23 +119,25 @@ fn python(project: &Project, made: &Path) -> Result<(), Stopped> {
     call(project, build)
 }
 
-fn javascript(project: &Project, source: &str, made: &Path) -> Result<(), Stopped> {
+/// The contract's interfaces are the engine's to find: jco would warn of each that it bundles none.
+const BUNDLING: &str = "export default { external: [/^scutwork:/] };\n";
+
+fn javascript(project: &Project, scratch: &Path, made: &Path) -> Result<(), Stopped> {
     let jco = require(
         project,
         "jco",
         "jco is missing; run `npm install` in the plugin's folder",
     )?;
+    let bundling = scratch.join("bundling.mjs");
+    fs::write(&bundling, BUNDLING)
+        .with_context(|| format!("cannot write {}", bundling.display()))?;
+    let is_typed = project.folder.join("plugin.ts").is_file();
+    let source = if is_typed { "plugin.ts" } else { "plugin.js" };
     let mut build = Command::new(jco);
     build
-        .args([
-            "componentize",
-            source,
-            "--bundle",
-            "-w",
-            "wit",
-            "-n",
-            "plugin",
-        ])
+        .args(["componentize", source, "-w", "wit", "-n", "plugin"])
+        .args(["--bundle", "--bundle-config"])
+        .arg(bundling)
         .args(["--backend", "qjs", "--backend-qjs-disable-async", "-o"])
         .arg(made);
     call(project, build)

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { handle } from "./plugin.js";
-import { Reject, Retry, Task } from "./scutwork.js";
+import { handle } from "./build/handler.js";
+import { Reject, Retry, Task } from "./build/scutwork.js";
 
 test("a text is counted", () => {
   const { body } = handle(new Task({ payload: "one two\nthree" }));

@@ -1,9 +1,11 @@
 // Maps a plain function to the contract: it takes a task and returns an output, or throws a Retry or a
 // Reject. Any other exception is a bug: the host ends the plugin, shows the stack, and it counts as a retry.
+// Without a host, as in tests, `log` and `progress` print.
 
 /** It may work later. `delay` asks for a wait of that many milliseconds in place of the manifest's backoff. */
 export class Retry extends Error {
-  constructor(code, message, delay = undefined) {
+  /** @param {string} code @param {string} message @param {number} [delay] */
+  constructor(code, message, delay) {
     super(message);
     this.code = code;
     this.delay = delay;
@@ -12,18 +14,38 @@ export class Retry extends Error {
 
 /** It can never work. */
 export class Reject extends Error {
+  /** @param {string} code @param {string} message */
   constructor(code, message) {
     super(message);
     this.code = code;
   }
 }
 
+/**
+ * A task as the contract has it.
+ * @typedef {object} Fields
+ * @property {Uint8Array | string} payload
+ * @property {[string, string][]} headers
+ * @property {string} [contentType]
+ * @property {string} id
+ * @property {string} plugin
+ * @property {number} attempt
+ * @property {number} maxAttempts
+ * @property {number} timeoutMs
+ */
+
 /** What a handler is given. Tests make it with a payload alone. */
 export class Task {
+  /** @param {Partial<Fields>} fields */
   constructor(fields = {}) {
-    Object.assign(this, { id: "test", plugin: "test", attempt: 1, maxAttempts: 5, timeoutMs: 300000 }, fields);
     this.payload = typeof fields.payload === "string" ? encode(fields.payload) : (fields.payload ?? new Uint8Array());
-    this.headers = new Map(fields.headers ?? []);
+    this.headers = new Map(fields.headers);
+    this.contentType = fields.contentType;
+    this.id = fields.id ?? "test";
+    this.plugin = fields.plugin ?? "test";
+    this.attempt = fields.attempt ?? 1;
+    this.maxAttempts = fields.maxAttempts ?? 5;
+    this.timeoutMs = fields.timeoutMs ?? 300000;
   }
 
   /** The payload as text; rejects the task as `not-text`. */
@@ -35,7 +57,7 @@ export class Task {
     }
   }
 
-  /** The payload as JSON; rejects the task as `bad-json`. */
+  /** The payload as JSON; rejects the task as `bad-json`. @returns {unknown} */
   json() {
     const text = this.text();
     try {
@@ -46,15 +68,48 @@ export class Task {
   }
 }
 
+/** @typedef {{ contentType?: string, body: Uint8Array }} Output */
+
 /** The results that a handler returns. */
 export const Output = {
+  /** @param {string} text @returns {Output} */
   text: (text) => ({ contentType: "text/plain", body: encode(text) }),
+  /** @param {unknown} value @returns {Output} */
   json: (value) => ({ contentType: "application/json", body: encode(JSON.stringify(value)) }),
+  /** @param {string} contentType @param {Uint8Array} body @returns {Output} */
   bytes: (contentType, body) => ({ contentType, body }),
 };
 
+/** What the host does for a plugin. Undefined: there is none. */
+let host;
+
+/**
+ * Writes a line to the host's log, with fields that can be searched for.
+ * @param {"trace" | "debug" | "info" | "warn" | "error"} level
+ * @param {string} message
+ * @param {Record<string, unknown>} fields
+ */
+export function log(level, message, fields = {}) {
+  if (!host) {
+    console.error(`${level}: ${message}`, fields);
+    return;
+  }
+  const named = Object.entries(fields).map(([name, value]) => [name, String(value)]);
+  host.log.write(level, message, named);
+}
+
+/** Says how far the task is, for people who watch. @param {number} done @param {number} total */
+export function progress(done, total, message = "") {
+  if (!host) {
+    console.error(`${done}/${total} ${message}`);
+    return;
+  }
+  host.control.progress(done, total, message);
+}
+
 /** What the component exports, around a function from a task to an output. */
-export function plugin(handle) {
+export function plugin(handle, imports) {
+  host = imports;
   return {
     handle(task) {
       try {

@@ -1,8 +1,8 @@
 // Counts the lines, words and bytes of a text.
 
-import { Output, Reject, Retry, Task, plugin } from "./scutwork";
+import { Output, Reject, Retry, log, progress } from "./scutwork.js";
 
-export function handle(task: Task): Output {
+export function handle(task) {
   // Rejects what is no text. `task.json()` reads JSON in the same way.
   const text = task.text();
   if (text === "") {
@@ -17,11 +17,12 @@ export function handle(task: Task): Output {
     // A bug: the host ends it, and it counts as a retry.
     throw new Error("asked to crash");
   }
-  return Output.json({
+  const counts = {
     lines: text.replace(/\n$/, "").split("\n").length,
     words: text.split(/\s+/).filter((word) => word !== "").length,
     bytes: task.payload.length,
-  });
+  };
+  log("info", "counted", { words: counts.words });
+  progress(1, 1, "counted");
+  return Output.json(counts);
 }
-
-export const handler = plugin(handle);
