@@ -7,7 +7,7 @@ mod shapes;
 mod trials;
 mod watching;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::support::program::Place;
@@ -44,11 +44,7 @@ fn lives(language: &str, more: &[&str]) {
     let mut new = vec!["plugin", "new", "words", "--lang", language];
     new.extend(more);
     place.run(&new).exits(0);
-    if let Some(toolchains) = toolchains().filter(|_| language == "assemblyscript") {
-        // As `npm install` in the folder would.
-        let modules = toolchains.join("javascript/node_modules");
-        std::os::unix::fs::symlink(modules, place.path().join("words/node_modules")).unwrap();
-    }
+    install(&place.path().join("words"));
     place
         .run(&["plugin", "build", "words", "--out", "plugins"])
         .exits(0);
@@ -77,7 +73,14 @@ fn lives(language: &str, more: &[&str]) {
     assert_eq!(inspected["manifest"]["limits.memory"]["from"], "manifest");
 
     let run = |payload: &str| place.run(&["run", file, payload]);
-    counted(&run("@words/sample.txt").exits(0).text());
+    let ended = run("@words/sample.txt").exits(0);
+    counted(&ended.text());
+    match language {
+        "go" | "assemblyscript" => {}
+        _ if more == ["--command"] => {}
+        "c" | "cpp" | "zig" => drop(ended.says(&["info: counted"])),
+        _ => drop(ended.says(&["info: counted words=9"])),
+    }
     run("")
         .exits(1)
         .says(&["rejects the task", "there is nothing to count"]);
@@ -93,15 +96,65 @@ fn lives(language: &str, more: &[&str]) {
         _ => &["asked to crash"],
     });
 
-    // The template's own test, where its language can run a handler without a host.
-    let own: &[&str] = match language {
-        "rust" => &["cargo", "test"],
-        "python" => &["python3", "-m", "unittest"],
-        "js" => &["node", "--test"],
-        "go" => &["go", "test", "."],
-        _ => return,
+    // The template's own test passes, and fails when the handler is wrong.
+    let test = own_test(&place.path().join("words"));
+    let tested = || place.call("words", "sh", &["-c", &test]);
+    tested().exits(0);
+    mistake(&place.path().join("words"));
+    assert_ne!(tested().code, Some(0), "{test}: it saw no mistake");
+}
+
+/// Does what installing the tools into a plugin's folder would.
+fn install(folder: &Path) {
+    let Some(toolchains) = toolchains() else {
+        return;
     };
-    place.call("words", own[0], &own[1..]).exits(0);
+    for (from, to) in [
+        ("python", ".venv"),
+        ("javascript/node_modules", "node_modules"),
+    ] {
+        std::os::unix::fs::symlink(toolchains.join(from), folder.join(to)).unwrap();
+    }
+}
+
+/// The one command that a plugin's README tests it with.
+fn own_test(folder: &Path) -> String {
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let tests: Vec<_> = readme
+        .lines()
+        .filter_map(|line| line.split_once(" # tests the "))
+        .collect();
+    let [(test, _)] = tests[..] else {
+        panic!("not one line is the test: {tests:?}");
+    };
+    test.trim_end().to_owned()
+}
+
+/// Makes a plugin ask for more attempts than it should.
+fn mistake(folder: &Path) {
+    let mut made = 0;
+    for source in [
+        "src/lib.rs",
+        "src/main.rs",
+        "plugin.py",
+        "handler.js",
+        "handler.ts",
+        "handler.c",
+        "handler.cpp",
+        "handler.zig",
+        "main.c",
+        "main.cpp",
+        "main.zig",
+        "main.go",
+    ] {
+        let source = folder.join(source);
+        let Ok(text) = std::fs::read_to_string(&source) else {
+            continue;
+        };
+        made += text.matches("< 3").count();
+        std::fs::write(source, text.replace("< 3", "< 4")).unwrap();
+    }
+    assert_eq!(made, 1, "the handlers say which attempt works as `< 3`");
 }
 
 /// Asserts what the templates' plugins say of `sample.txt`.

@@ -1,5 +1,6 @@
 #include "scutwork.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,3 +82,28 @@ void progress(uint32_t done, uint32_t total, const char *message) {
     plugin_string_set(&word, message);
     scutwork_task_control_progress(done, total, &word);
 }
+
+#ifndef __wasm__
+/* Without a host, as in tests, what it would do is printed, and its functions of plugin.c are these. */
+
+void scutwork_task_log_write(scutwork_task_log_level_t level, plugin_string_t *message,
+                             plugin_list_tuple2_string_string_t *fields) {
+    (void)level, (void)fields;
+    fprintf(stderr, "log: %.*s\n", (int)message->len, (const char *)message->ptr);
+}
+
+void scutwork_task_control_progress(uint32_t done, uint32_t total, plugin_string_t *message) {
+    fprintf(stderr, "%u/%u %.*s\n", done, total, (int)message->len, (const char *)message->ptr);
+}
+
+bool scutwork_task_control_is_cancelled(void) { return false; }
+
+void plugin_string_set(plugin_string_t *string, const char *text) {
+    string->ptr = (uint8_t *)text;
+    string->len = strlen(text);
+}
+
+void plugin_string_dup(plugin_string_t *string, const char *text) {
+    plugin_string_set(string, strdup(text));
+}
+#endif

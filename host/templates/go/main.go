@@ -22,34 +22,44 @@ type counts struct {
 	Bytes int `json:"bytes"`
 }
 
+// An exit is why there is no output, with the code that says so.
+type exit struct {
+	code int
+	why  string
+}
+
 func main() {
 	payload, err := io.ReadAll(os.Stdin)
 	if err != nil {
-		stop(retry, err.Error())
+		stop(exit{retry, err.Error()})
 	}
 	attempt, _ := strconv.Atoi(os.Getenv("SCUTWORK_ATTEMPT"))
-	switch text := string(payload); {
-	case text == "":
-		stop(reject, "there is nothing to count")
-	case text == "busy" && attempt < 3:
-		stop(retry, "pretends to be busy")
-	case text == "crash":
-		// Go ends a panic with exit code 2, which the manifest's run.exit makes a retry.
-		panic("asked to crash")
-	default:
-		json.NewEncoder(os.Stdout).Encode(count(text))
+	output, failure := handle(string(payload), attempt)
+	if failure != nil {
+		stop(*failure)
 	}
+	json.NewEncoder(os.Stdout).Encode(output)
 }
 
-func count(text string) counts {
+func stop(failure exit) {
+	fmt.Fprintln(os.Stderr, failure.why)
+	os.Exit(failure.code)
+}
+
+func handle(text string, attempt int) (counts, *exit) {
+	switch {
+	case text == "":
+		return counts{}, &exit{reject, "there is nothing to count"}
+	case text == "busy" && attempt < 3:
+		return counts{}, &exit{retry, "pretends to be busy"}
+	case text == "crash":
+		// Go ends a panic with exit code 2, which rejects; the manifest can make it a retry:
+		// [run] exit = { retry = [2] }
+		panic("asked to crash")
+	}
 	return counts{
 		Lines: len(strings.Split(strings.TrimSuffix(text, "\n"), "\n")),
 		Words: len(strings.Fields(text)),
 		Bytes: len(text),
-	}
-}
-
-func stop(code int, why string) {
-	fmt.Fprintln(os.Stderr, why)
-	os.Exit(code)
+	}, nil
 }

@@ -6,28 +6,42 @@ const std = @import("std");
 const RETRY = 75;
 const REJECT = 65;
 
-const allocator = std.heap.wasm_allocator;
+const Counts = struct { lines: usize, words: usize, bytes: usize };
+
+/// What becomes of the task: the output, or why there is none.
+const Answer = union(enum) { done: Counts, retry: []const u8, reject: []const u8 };
 
 pub fn main() !void {
-    const text = try payload();
-    if (text.len == 0) stop(REJECT, "there is nothing to count");
-    if (std.mem.eql(u8, text, "busy") and attempt() < 3) stop(RETRY, "pretends to be busy");
+    switch (handle(try payload(), attempt())) {
+        .done => |counts| {
+            const format = "{{\"lines\":{d},\"words\":{d},\"bytes\":{d}}}";
+            var buffer: [96]u8 = undefined;
+            say(1, try std.fmt.bufPrint(&buffer, format, counts));
+        },
+        .retry => |why| stop(RETRY, why),
+        .reject => |why| stop(REJECT, why),
+    }
+}
+
+fn handle(text: []const u8, attempted: u32) Answer {
+    if (text.len == 0) return .{ .reject = "there is nothing to count" };
+    if (std.mem.eql(u8, text, "busy") and attempted < 3) return .{ .retry = "pretends to be busy" };
     if (std.mem.eql(u8, text, "crash")) {
         say(2, "asked to crash");
         @trap();
     }
-    var lines: usize = @intFromBool(text[text.len - 1] != '\n');
-    var words: usize = 0;
+    var counts = Counts{ .lines = @intFromBool(text[text.len - 1] != '\n'), .words = 0, .bytes = text.len };
     var in_word = false;
     for (text) |byte| {
         const is_space = std.ascii.isWhitespace(byte);
-        if (byte == '\n') lines += 1;
-        if (!is_space and !in_word) words += 1;
+        if (byte == '\n') counts.lines += 1;
+        if (!is_space and !in_word) counts.words += 1;
         in_word = !is_space;
     }
-    const format = "{{\"lines\":{d},\"words\":{d},\"bytes\":{d}}}";
-    say(1, try std.fmt.allocPrint(allocator, format, .{ lines, words, text.len }));
+    return .{ .done = counts };
 }
+
+const allocator = std.heap.wasm_allocator;
 
 fn payload() ![]u8 {
     var text: []u8 = &.{};
@@ -54,4 +68,20 @@ fn say(file: std.posix.fd_t, text: []const u8) void {
 fn stop(code: u8, why: []const u8) noreturn {
     say(2, why);
     std.process.exit(code);
+}
+
+const expectEqual = std.testing.expectEqual;
+
+test "a text is counted" {
+    const counts = Counts{ .lines = 2, .words = 3, .bytes = 13 };
+    try expectEqual(Answer{ .done = counts }, handle("one two\nthree", 1));
+}
+
+test "nothing is rejected" {
+    try expectEqual(.reject, std.meta.activeTag(handle("", 1)));
+}
+
+test "a busy service is tried again" {
+    try expectEqual(.retry, std.meta.activeTag(handle("busy", 1)));
+    try expectEqual(.done, std.meta.activeTag(handle("busy", 3)));
 }

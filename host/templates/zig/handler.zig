@@ -41,3 +41,41 @@ fn count(text: []const u8) Counts {
     }
     return counts;
 }
+
+const testing = std.testing;
+
+/// What the handler said of a task with this payload.
+const Handled = struct {
+    is_done: bool,
+    output: c.Output,
+    failure: c.Failure,
+
+    fn of(payload: []const u8, attempt: u32) Handled {
+        var task = std.mem.zeroes(c.Task);
+        task.payload = .{ .ptr = @constCast(payload.ptr), .len = payload.len };
+        task.attempt = attempt;
+        var handled: Handled = undefined;
+        handled.is_done = handle(&task, &handled.output, &handled.failure);
+        return handled;
+    }
+};
+
+test "a text is counted" {
+    const handled = Handled.of("one two\nthree", 1);
+    try testing.expect(handled.is_done);
+    const body = handled.output.body;
+    try testing.expectEqualStrings("{\"lines\":2,\"words\":3,\"bytes\":13}", body.ptr[0..body.len]);
+}
+
+test "nothing is rejected" {
+    const handled = Handled.of("", 1);
+    try testing.expect(!handled.is_done);
+    try testing.expectEqual(c.SCUTWORK_TASK_TASK_TYPES_FAILURE_REJECT, handled.failure.tag);
+}
+
+test "a busy service is tried again" {
+    const handled = Handled.of("busy", 1);
+    try testing.expect(!handled.is_done);
+    try testing.expectEqual(c.SCUTWORK_TASK_TASK_TYPES_FAILURE_RETRY, handled.failure.tag);
+    try testing.expect(Handled.of("busy", 3).is_done);
+}

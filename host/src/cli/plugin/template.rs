@@ -76,6 +76,9 @@ const BINDINGS: &[File] = &[
 /// What JavaScript and TypeScript are joined to the contract with.
 const JAVASCRIPT: &[File] = folder!("javascript": "plugin.js", "scutwork.js", ".gitignore");
 
+/// The test of a command that builds for the author's machine too.
+const COMMAND: &[File] = folder!("command": "test.sh");
+
 /// What a plugin of one language and kind begins with.
 pub(super) struct Template {
     parts: Vec<&'static [File]>,
@@ -109,12 +112,13 @@ impl Template {
                 JAVASCRIPT,
             ],
             (Language::C, Kind::Component) => &[
-                folder!("c": "handler.c", "README.md", ".gitignore"),
+                folder!("c": "handler.c", "test/handler.c", "README.md", ".gitignore"),
                 BINDINGS,
             ],
-            (Language::C, Kind::Command) => {
-                &[folder!("c-command": "main.c", "README.md", ".gitignore")]
-            }
+            (Language::C, Kind::Command) => &[
+                folder!("c-command": "main.c", "README.md", ".gitignore"),
+                COMMAND,
+            ],
             (Language::Zig, Kind::Component) => &[
                 folder!("zig": "handler.zig", "README.md", ".gitignore"),
                 BINDINGS,
@@ -126,15 +130,16 @@ impl Template {
                 "go": "main.go", "main_test.go", "go.mod", "README.md", ".gitignore"
             )],
             (Language::Cpp, Kind::Component) => &[
-                folder!("cpp": "handler.cpp", "README.md", ".gitignore"),
+                folder!("cpp": "handler.cpp", "test/handler.cpp", "README.md", ".gitignore"),
                 BINDINGS,
             ],
-            (Language::Cpp, Kind::Command) => {
-                &[folder!("cpp-command": "main.cpp", "README.md", ".gitignore")]
-            }
+            (Language::Cpp, Kind::Command) => &[
+                folder!("cpp-command": "main.cpp", "README.md", ".gitignore"),
+                COMMAND,
+            ],
             (Language::Assemblyscript, _) => &[folder!(
-                "assemblyscript": "main.ts", "package.json", "README.md",
-                ".gitignore"
+                "assemblyscript": "handler.ts", "handler.test.js", "main.ts", "package.json",
+                "README.md", ".gitignore"
             )],
         };
         Template {
