@@ -89,12 +89,8 @@ fn lives(language: &str, more: &[&str]) {
         .says(&["asks for a retry", "pretends to be busy"]);
     place.run(&["run", file, "busy", "--attempt", "3"]).exits(0);
     // With what the author wrote, and where it happened if the language tells.
-    run("crash").exits(1).says(match language {
-        "python" => &["plugin.py\", line ", "RuntimeError: asked to crash"],
-        "js" => &["asked to crash", "at handle (/plugin.js:"],
-        "go" => &["panic: asked to crash", "main.go:"],
-        _ => &["asked to crash"],
-    });
+    let told = format!("crash-{language}{}", more.join("").replacen("--", "-", 1));
+    mistakes::told(&told, &place, 1, run("crash"));
 
     // The template's own test passes, and fails when the handler is wrong.
     let test = own_test(&place.path().join("words"));
