@@ -76,22 +76,16 @@ impl Project {
 
     /// Whether a file has something to do with what is built: not what building makes.
     pub(super) fn is_source(&self, path: &Path) -> bool {
-        const MADE: [&str; 6] = [
-            SCRATCH,
-            "target",
-            "node_modules",
-            "__pycache__",
-            ".git",
-            ".venv",
-        ];
+        const MADE: [&str; 4] = [SCRATCH, "target", "node_modules", "__pycache__"];
         let Ok(within) = path.strip_prefix(&self.folder) else {
             return false;
         };
-        let is_made = within
-            .components()
-            .any(|part| MADE.iter().any(|made| part.as_os_str() == *made));
+        // What begins with a dot may be a file on its way to where it is put.
+        let is_made = within.components().any(|part| {
+            let part = part.as_os_str().to_string_lossy();
+            part.starts_with('.') || MADE.contains(&part.as_ref())
+        });
         let is_result = within.extension().is_some_and(|ending| ending == "wasm")
-            || within.to_string_lossy().starts_with('.')
             || within == Path::new("Cargo.lock");
         !is_made && !is_result
     }
@@ -118,4 +112,31 @@ const MARKS: [(&str, Language, Kind); 14] = [
 fn recognise(has: &dyn Fn(&str) -> bool) -> Option<(Language, Kind)> {
     let (_, language, kind) = MARKS.into_iter().find(|(file, ..)| has(file))?;
     Some((language, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_building_makes_is_no_source() {
+        let project = Project {
+            folder: PathBuf::from("/words"),
+            name: "words".parse().unwrap(),
+            language: Language::C,
+            kind: Kind::Command,
+        };
+        for source in ["main.c", "words.toml", "part/more.c"] {
+            assert!(project.is_source(&project.folder.join(source)), "{source}");
+        }
+        // `--out` may name a folder of the project.
+        for made in [
+            "words.wasm",
+            "build/made.wasm",
+            "dist/.words.wasm.7.part",
+            ".git/index",
+        ] {
+            assert!(!project.is_source(&project.folder.join(made)), "{made}");
+        }
+    }
 }
