@@ -153,6 +153,16 @@ fn mistake(folder: &Path) {
     assert_eq!(made, 1, "the handlers say which attempt works as `< 3`");
 }
 
+/// Makes a plugin of this name, builds it and runs its own test.
+fn builds(name: &str, language: &str, more: &[&str]) {
+    let place = place();
+    let new = ["plugin", "new", name, "--lang", language];
+    place.run(&[&new, more].concat()).exits(0);
+    place.run(&["plugin", "build", name]).exits(0);
+    let test = own_test(&place.path().join(name));
+    place.call(name, "sh", &["-c", &test]).exits(0);
+}
+
 /// Asserts what the templates' plugins say of `sample.txt`.
 fn counted(text: &str) {
     let counts: serde_json::Value = serde_json::from_str(text).unwrap();
@@ -224,6 +234,18 @@ fn a_plugin_in_typescript_lives() {
 #[test]
 fn a_command_in_go_lives() {
     lives_if_asked("go", &[]);
+}
+
+#[test]
+fn a_plugin_may_be_called_as_something_that_its_language_has() {
+    if is_asked("rust") {
+        builds("build", "rust", &["--command"]);
+        builds("scutwork-plugin", "rust", &[]);
+    }
+    if is_asked("go") {
+        builds("image", "go", &[]);
+        builds("main", "go", &[]);
+    }
 }
 
 #[test]

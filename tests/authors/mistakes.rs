@@ -196,6 +196,7 @@ fn a_name_that_is_not_allowed_is_refused_with_what_is() {
         ("../thumb", "name-of-a-path"),
         (".thumb", "name-hidden"),
         ("a b", "name-of-two"),
+        ("thumb.wasm", "name-of-a-file"),
     ] {
         let ended = place.run(&["plugin", "new", name, "--lang", "rust"]);
         told(shown, &place, 2, ended);
@@ -212,6 +213,27 @@ fn a_folder_that_is_there_is_left_alone() {
         .run(&["plugin", "new", "plugins", "--lang", "c"])
         .exits(2)
         .says(&["is there already", "another name"]);
+    std::os::unix::fs::symlink("nowhere", place.path().join("thumb")).unwrap();
+    place
+        .run(&["plugin", "new", "thumb", "--lang", "c"])
+        .exits(2)
+        .says(&["thumb is there already"]);
+    assert!(!place.path().join("nowhere").exists());
+}
+
+#[test]
+fn a_language_may_be_called_by_its_whole_name() {
+    for (name, language) in [
+        ("py", "Python"),
+        ("javascript", "JavaScript"),
+        ("typescript", "TypeScript"),
+        ("c++", "C++"),
+    ] {
+        Place::new()
+            .run(&["plugin", "new", "thumb", "--lang", name])
+            .exits(0)
+            .says(&[&format!("made a plugin in {language}")]);
+    }
 }
 
 #[test]

@@ -8,10 +8,13 @@ pub(super) enum Language {
     /// Rust
     Rust,
     /// Python
+    #[value(alias = "py")]
     Python,
     /// JavaScript
+    #[value(alias = "javascript")]
     Js,
     /// TypeScript
+    #[value(alias = "typescript")]
     Ts,
     /// C
     C,
@@ -20,6 +23,7 @@ pub(super) enum Language {
     /// Go, as a WASI command
     Go,
     /// C++
+    #[value(alias = "c++")]
     Cpp,
     /// AssemblyScript, as a WASI command
     Assemblyscript,

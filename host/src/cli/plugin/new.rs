@@ -29,6 +29,11 @@ pub(in super::super) struct NewArgs {
 /// Runs the command.
 pub(super) fn new(args: &NewArgs) -> Result<Exit, Stopped> {
     let name: PluginName = args.name.parse().map_err(Stopped::usage)?;
+    if let Some(bare) = name.as_str().strip_suffix(".wasm") {
+        return Err(Stopped::usage(format!(
+            "a plugin's name is its file's without .wasm; use {bare}"
+        )));
+    }
     let kind = args.lang.kind(args.command).map_err(Stopped::usage)?;
     let folder = match &args.within {
         Some(within) => within.join(name.as_str()),
@@ -52,7 +57,8 @@ pub(super) fn new(args: &NewArgs) -> Result<Exit, Stopped> {
 fn refuse_what_is_there(folder: &Path) -> Result<(), Stopped> {
     let taken = match fs::read_dir(folder) {
         Ok(mut entries) => entries.next().is_some(),
-        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        // A link to nowhere is there too.
+        Err(_) => fs::symlink_metadata(folder).is_ok(),
     };
     if taken {
         return Err(Stopped::usage(format!(

@@ -164,10 +164,22 @@ fn fill(text: &str, name: &PluginName) -> String {
         .replace("{{package}}", &package(name))
 }
 
-/// A name that every language's packages may have: lower case, no dot, a letter first.
+/// Names that a package manager keeps for itself: cargo's folders and npm's, and the library that a plugin
+/// in Rust has a copy of.
+const KEPT: [&str; 6] = [
+    "build",
+    "deps",
+    "examples",
+    "incremental",
+    "node_modules",
+    "scutwork-plugin",
+];
+
+/// A name that every language's packages may have: lower case, no dot, a letter first, nobody else's.
 fn package(name: &PluginName) -> String {
     let package = name.as_str().to_ascii_lowercase().replace('.', "-");
-    if package.starts_with(|first: char| first.is_ascii_alphabetic()) {
+    let begins = package.starts_with(|first: char| first.is_ascii_alphabetic());
+    if begins && !KEPT.contains(&package.as_str()) {
         package
     } else {
         format!("plugin-{package}")
@@ -207,5 +219,6 @@ mod tests {
         let named = |name: &str| package(&name.parse().unwrap());
         assert_eq!(named("thumb"), "thumb");
         assert_eq!(named("2.Thumb"), "plugin-2-thumb");
+        assert_eq!(named("Build"), "plugin-build");
     }
 }
