@@ -156,9 +156,16 @@ fn mistake(folder: &Path) {
 /// Makes a plugin of this name, builds it and runs its own test.
 fn builds(name: &str, language: &str, more: &[&str]) {
     let place = place();
-    let new = ["plugin", "new", name, "--lang", language];
-    place.run(&[&new, more].concat()).exits(0);
-    place.run(&["plugin", "build", name]).exits(0);
+    let new = [
+        "plugin", "new", name, "--lang", language, "-q", "-o", "json",
+    ];
+    let made = place.run(&[&new, more].concat()).exits(0);
+    assert_eq!(made.stderr, "");
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    assert_eq!(made, serde_json::json!({ "folder": name, "name": name }));
+    let built = place.run(&["plugin", "build", name, "-o", "json"]).exits(0);
+    let built: serde_json::Value = serde_json::from_slice(&built.stdout).unwrap();
+    assert_eq!(built["check"]["ok"], true, "{built}");
     let test = own_test(&place.path().join(name));
     place.call(name, "sh", &["-c", &test]).exits(0);
 }

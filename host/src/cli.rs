@@ -87,6 +87,15 @@ struct Global {
     no_color: bool,
 }
 
+impl Global {
+    /// Writes a message to stderr that people can do without, unless less is to be said.
+    fn say(&self, text: &str) {
+        if self.quiet == 0 {
+            output::say(text);
+        }
+    }
+}
+
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {

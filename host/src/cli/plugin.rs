@@ -39,7 +39,7 @@ pub(super) async fn plugin(
     command: PluginCommand,
 ) -> Result<Exit, Stopped> {
     match command {
-        PluginCommand::New(args) => new::new(&args),
+        PluginCommand::New(args) => new::new(global, &args),
         PluginCommand::Build(args) => build::build(global, config, args).await,
         PluginCommand::Check(args) => check::check(global, &config, &args),
         PluginCommand::Inspect(args) => inspect::inspect(global, &config, &args),

@@ -112,14 +112,14 @@ pub(super) fn once(
     out: &Path,
 ) -> Result<Exit, Stopped> {
     let began = Instant::now();
-    output::say(&format!(
+    global.say(&format!(
         "building {} ({})",
         project.name,
         project.language.title()
     ));
     let wasm = toolchain::compile(project)?;
     if wasm.len() as u64 >= LONG_TO_COMPILE {
-        output::say("compiling it to native code, once; it is kept for the next time");
+        global.say("compiling it to native code, once; it is kept for the next time");
     }
     let report = check(config, project, &wasm)?;
     if report.is_bad() {
@@ -130,7 +130,7 @@ pub(super) fn once(
     let put = deliver(project, &wasm, out)
         .with_context(|| format!("cannot put {}.wasm into {}", project.name, out.display()))?;
     tell(global, &report, &put);
-    output::say(&format!(
+    global.say(&format!(
         "built in {}: {}, compiles in {}",
         show_duration(began.elapsed()),
         show_size(wasm.len() as u64),

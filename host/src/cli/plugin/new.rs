@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use serde_json::json;
 
-use super::super::{Exit, Stopped, output};
+use super::super::{Exit, Format, Global, Stopped, output};
 use super::language::Language;
 use super::template::Template;
 use crate::name::PluginName;
@@ -27,7 +28,7 @@ pub(in super::super) struct NewArgs {
 }
 
 /// Runs the command.
-pub(super) fn new(args: &NewArgs) -> Result<Exit, Stopped> {
+pub(super) fn new(global: &Global, args: &NewArgs) -> Result<Exit, Stopped> {
     let name: PluginName = args.name.parse().map_err(Stopped::usage)?;
     if let Some(bare) = name.as_str().strip_suffix(".wasm") {
         return Err(Stopped::usage(format!(
@@ -44,11 +45,14 @@ pub(super) fn new(args: &NewArgs) -> Result<Exit, Stopped> {
         let path = folder.join(path);
         write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let folder = folder.display();
-    output::line(&format!("{folder}"));
-    output::say(&format!(
-        "made a plugin in {}; build and try it:\n  cd {folder}\n  scutwork plugin build\n  scutwork run ./{name}.wasm @sample.txt",
-        args.lang.title()
+    match global.output {
+        Format::Json => output::json(&json!({ "folder": folder, "name": name.as_str() })),
+        Format::Text => output::line(&folder.display().to_string()),
+    }
+    global.say(&format!(
+        "made a plugin in {}; build and try it:\n  cd {}\n  scutwork plugin build\n  scutwork run ./{name}.wasm @sample.txt",
+        args.lang.title(),
+        folder.display(),
     ));
     Ok(Exit::Done)
 }
