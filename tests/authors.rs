@@ -78,8 +78,8 @@ fn lives(language: &str, more: &[&str]) {
     match language {
         "go" | "assemblyscript" => {}
         _ if more == ["--command"] => {}
-        "c" | "cpp" | "zig" => drop(ended.says(&["info: counted"])),
-        _ => drop(ended.says(&["info: counted words=9"])),
+        "c" | "cpp" | "zig" => drop(ended.says(&["info: counted", "progress: 1/1 counted"])),
+        _ => drop(ended.says(&["info: counted words=9", "progress: 1/1 counted"])),
     }
     run("")
         .exits(1)

@@ -103,10 +103,11 @@ fn is_obeyed(character: char) -> bool {
     character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A text from elsewhere in its own lines, with other control characters shown and not obeyed.
+/// A text from elsewhere in its own lines, with other control characters shown and not obeyed. Tracebacks
+/// indent with tabs.
 pub(super) fn readable(text: &str) -> String {
     text.lines()
-        .map(|line| one_line(line, 2000))
+        .map(|line| one_line(&line.replace('\t', "    "), 2000))
         .collect::<Vec<_>>()
         .join("\n")
 }

@@ -50,7 +50,7 @@ pub(super) struct RunArgs {
     /// Say what the run cost
     #[arg(long)]
     stats: bool,
-    /// Run it so often, each in a fresh sandbox, and say how long the runs took
+    /// Run it so often, each in a fresh sandbox, and say how long the runs took; only the first is heard
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
     /// Set a value of the manifest for this run, for example limits.memory=128MiB; may be given again
@@ -108,14 +108,18 @@ pub(super) async fn run(global: &Global, config: Config, args: RunArgs) -> Resul
     })]);
     let mut finished = sandbox.run(job, &observers, &Cancel::new()).await;
     let mut walls = vec![finished.usage.wall];
-    // The first that is not done is worth more than the others' times.
+    // The first that is not done is worth more than the others' times. They say what the first said.
     while walls.len() < args.repeat as usize && matches!(finished.outcome, Outcome::Done(_)) {
-        finished = sandbox.run(job, &observers, &Cancel::new()).await;
+        let nobody = Observers::default();
+        finished = sandbox.run(job, &nobody, &Cancel::new()).await;
         walls.push(finished.usage.wall);
     }
     bar.finish_and_clear();
-    if args.repeat > 1 {
-        say_walls(&mut walls);
+    let times = (args.repeat > 1).then(|| Times::of(walls));
+    if let Some(times) = &times
+        && global.output == Format::Text
+    {
+        times.say(args.repeat);
     }
     if args.stats {
         let usage = finished.usage;
@@ -127,7 +131,7 @@ pub(super) async fn run(global: &Global, config: Config, args: RunArgs) -> Resul
         ));
     }
     Ok(match global.output {
-        Format::Json => show_json(&task, &finished),
+        Format::Json => show_json(&task, &finished, times.as_ref()),
         Format::Text => show_text(&finished),
     })
 }
@@ -154,17 +158,48 @@ async fn message(config: &Config, args: &RunArgs) -> Result<Message, Stopped> {
     })
 }
 
-/// Half of the runs were no longer than p50, and all but a hundredth no longer than p99.
-fn say_walls(walls: &mut [Duration]) {
-    walls.sort_unstable();
-    let at = |share: usize| precisely(walls[(walls.len() - 1) * share / 100]);
-    output::say(&format!(
-        "{} runs: p50 {}, p99 {}, longest {}",
-        walls.len(),
-        at(50),
-        at(99),
-        at(100)
-    ));
+/// How long many runs took: half of them were no longer than p50, and all but a hundredth no longer than p99.
+struct Times {
+    runs: usize,
+    p50: Duration,
+    p99: Duration,
+    longest: Duration,
+}
+
+impl Times {
+    fn of(mut walls: Vec<Duration>) -> Times {
+        walls.sort_unstable();
+        let at = |share: usize| walls[(walls.len() - 1) * share / 100];
+        Times {
+            runs: walls.len(),
+            p50: at(50),
+            p99: at(99),
+            longest: at(100),
+        }
+    }
+
+    fn say(&self, asked: u32) {
+        let of = match self.runs {
+            runs if runs == asked as usize => String::new(),
+            _ => format!(" of {asked}"),
+        };
+        output::say(&format!(
+            "{}{of} runs: p50 {}, p99 {}, longest {}",
+            self.runs,
+            precisely(self.p50),
+            precisely(self.p99),
+            precisely(self.longest)
+        ));
+    }
+
+    fn as_json(&self) -> Value {
+        json!({
+            "runs": self.runs,
+            "p50_ms": self.p50.as_secs_f64() * 1e3,
+            "p99_ms": self.p99.as_secs_f64() * 1e3,
+            "longest_ms": self.longest.as_secs_f64() * 1e3,
+        })
+    }
 }
 
 /// The plugin that a worker would serve by this name, or the one in this file.
@@ -230,10 +265,16 @@ fn unknown(name: &PluginName, directory: &Path) -> String {
         .collect();
     known.sort_by_key(|other| strsim::damerau_levenshtein(other, name.as_str()));
     known.truncate(5);
+    let built = format!("{name}/{name}.wasm");
+    let is_built = Path::new(&built).is_file();
+    let or = if is_built {
+        format!("run {built}, which is here")
+    } else {
+        format!("use one of: {}", known.join(", "))
+    };
     format!(
-        "no plugin `{name}` in {}; put {name}.wasm there, or use one of: {}",
+        "no plugin `{name}` in {}; put {name}.wasm there, or {or}",
         directory.display(),
-        known.join(", ")
     )
 }
 
@@ -252,9 +293,13 @@ impl Observer for Onlooker {
                 message,
                 ..
             } => {
+                let message = output::one_line(message, 60);
+                if self.bar.is_hidden() && !self.quiet {
+                    output::say(format!("progress: {done}/{total} {message}").trim_end());
+                }
                 self.bar.set_length(u64::from(*total));
                 self.bar.set_position(u64::from(*done));
-                self.bar.set_message(output::one_line(message, 60));
+                self.bar.set_message(message);
             }
             Event::Line {
                 level,
@@ -343,7 +388,7 @@ fn verdict(failure: &Failure) -> String {
     }
 }
 
-fn show_json(task: &Task, finished: &Finished) -> Exit {
+fn show_json(task: &Task, finished: &Finished, times: Option<&Times>) -> Exit {
     let usage = finished.usage;
     let mut shown = json!({
         "task": task.id,
@@ -355,6 +400,9 @@ fn show_json(task: &Task, finished: &Finished) -> Exit {
             "peak_memory": usage.peak_memory,
         },
     });
+    if let Some(times) = times {
+        shown["times"] = times.as_json();
+    }
     let (exit, more) = match &finished.outcome {
         Outcome::Done(done) => (
             Exit::Done,
