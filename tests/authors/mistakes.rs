@@ -177,13 +177,39 @@ fn a_rust_target_that_is_missing_is_named_with_how_to_get_it() {
         let new: Vec<_> = new.into_iter().chain(more).collect();
         place.run(&new).exits(0);
         // A rustc that has nothing but its own machine's.
-        for tool in ["cargo", "rustc"] {
-            let tool = place.file(&format!("plugins/{tool}"), "#!/bin/sh\necho /nowhere\n");
-            std::fs::set_permissions(tool, PermissionsExt::from_mode(0o755)).unwrap();
+        for program in ["cargo", "rustc"] {
+            tool(&place, program, "/nowhere");
         }
         place.set("PATH", place.path().join("plugins"));
         told(name, &place, 1, place.run(&["plugin", "build", "thumb"]));
     }
+}
+
+#[test]
+fn a_toolchain_that_is_too_old_or_half_there_is_told_with_what_is_needed() {
+    for (name, language, programs, answer) in [
+        ("go-too-old", "go", &["go"][..], "go1.19.8"),
+        ("node-too-old", "js", &["node"], "v18.20.4"),
+        ("no-jco", "js", &["node"], "v22.12.0"),
+        ("no-wasi-libc", "c", &["clang"], "libc.a"),
+        ("no-wasi-libcpp", "cpp", &["clang++"], "libc++.a"),
+    ] {
+        let mut place = Place::new();
+        let new = ["plugin", "new", "thumb", "--lang", language];
+        place.run(&new).exits(0);
+        for program in programs {
+            tool(&place, program, answer);
+        }
+        place.set("PATH", place.path().join("plugins"));
+        told(name, &place, 1, place.run(&["plugin", "build", "thumb"]));
+    }
+}
+
+/// Makes a program that answers every question with this.
+fn tool(place: &Place, program: &str, answer: &str) {
+    let text = format!("#!/bin/sh\necho {answer}\n");
+    let program = place.file(&format!("plugins/{program}"), text);
+    std::fs::set_permissions(program, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
 const HANDLE: &str =

