@@ -61,6 +61,12 @@ fn rust(project: &Project, kind: Kind) -> Result<Vec<u8>, Stopped> {
     build
         .args(["build", "--release", "--target", target])
         .args(["--message-format", "json-render-diagnostics"])
+        // A heap of 1 MiB to begin with. Payloads of ordinary sizes then need no growth, which costs more than
+        // a short run does; what is not touched takes no memory.
+        .arg("--config")
+        .arg(format!(
+            "target.{target}.rustflags=['-Clink-arg=--initial-heap=1048576']"
+        ))
         // This one is for the host's own build.
         .env_remove("RUSTFLAGS");
     let messages = said_by(project, build)?;
