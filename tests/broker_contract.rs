@@ -6,6 +6,7 @@ pub(crate) mod dead_letters;
 mod delay;
 mod delivery;
 mod oversight;
+mod prefetch;
 mod replies;
 mod settlement;
 mod suspects;
@@ -82,11 +83,18 @@ macro_rules! contract {
                     a_task_that_is_done_is_gone_for_good,
                     an_unsettled_message_goes_to_another_when_its_holder_goes_and_counts_a_crash,
                     two_consumers_share_a_queue_and_no_message_goes_to_both,
-                    prefetch_bounds_the_unsettled,
                     stopping_gives_back_what_was_not_handed_out,
                     ten_thousand_messages_through_two_consumers_all_arrive,
                     a_cancelled_next_has_taken_nothing,
                     two_queues_do_not_mix,
+                ],
+                prefetch: [
+                    prefetch_bounds_the_unsettled,
+                    a_larger_prefetch_hands_out_more_beside_what_is_held,
+                    a_smaller_prefetch_bounds_the_unsettled_and_takes_back_nothing,
+                    a_prefetch_that_changes_all_the_time_loses_nothing_and_counts_no_crash,
+                    a_stop_while_the_prefetch_changes_gives_back_everything,
+                    a_pause_while_the_prefetch_changes_is_kept_and_loses_nothing,
                 ],
                 settlement: [
                     a_released_message_comes_back_with_its_record_and_no_crash,

@@ -11,6 +11,7 @@ mod long_tasks;
 mod messages;
 mod network;
 mod policy;
+mod prefetch;
 mod readiness;
 mod rights;
 mod topology;

@@ -187,7 +187,8 @@ pub trait Broker: Send + Sync {
 
     /// Starts taking messages from a queue, making the queue if there is none.
     ///
-    /// `prefetch` bounds how many deliveries may be unsettled at once. The first connection is made
+    /// `prefetch` bounds how many deliveries may be unsettled at once, until
+    /// [`Consumer::set_prefetch`] says otherwise. The first connection is made
     /// before this returns, so that a broker that is down or refuses is known at once; later ones
     /// are the consumer's own business.
     async fn consume(
@@ -236,6 +237,11 @@ pub trait Consumer: Send {
     ///
     /// Cancel safe: a dropped call has taken nothing.
     async fn next(&mut self, into: &mut Vec<Delivery>, limit: usize);
+
+    /// Says how many deliveries may be unsettled at once from now on; zero counts as one. It takes effect
+    /// soon after. What was handed out by then stays what it is, and until it is settled, up to as many as
+    /// before may be unsettled beside the new number.
+    fn set_prefetch(&mut self, prefetch: u16);
 
     /// Stops taking messages, and gives back to the queue those that [`Consumer::next`] has not
     /// handed out. Deliveries that were handed out can still be settled.

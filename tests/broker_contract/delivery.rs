@@ -131,34 +131,6 @@ pub(super) async fn two_consumers_share_a_queue_and_no_message_goes_to_both(
     }
 }
 
-pub(super) async fn prefetch_bounds_the_unsettled(subject: &impl Subject) {
-    let (broker, other, queue) = (
-        subject.connect().await,
-        subject.connect().await,
-        subject.queue(),
-    );
-    broker.publish(&queue, numbered(4), None).await.unwrap();
-    let mut bounded = broker.consume(&queue, 3).await.unwrap();
-    let mut held = take(&mut bounded, 3).await;
-    // The fourth is left for somebody else, though the first asks for it.
-    let mut into = Vec::new();
-    let mut free = other.consume(&queue, 3).await.unwrap();
-    let fourth = tokio::select! {
-        () = bounded.next(&mut into, 1) => panic!("a fourth delivery with three unsettled"),
-        fourth = next(&mut free) => fourth,
-    };
-    assert_eq!(number(&fourth), 3);
-    // A settlement makes room for one more.
-    held.remove(0).settle(done()).await.unwrap();
-    free.stop().await;
-    broker.publish(&queue, vec![bare("4")], None).await.unwrap();
-    let fifth = next(&mut bounded).await;
-    assert_eq!(number(&fifth), 4);
-    for delivery in held.into_iter().chain([fourth, fifth]) {
-        delivery.settle(done()).await.unwrap();
-    }
-}
-
 pub(super) async fn stopping_gives_back_what_was_not_handed_out(subject: &impl Subject) {
     let (broker, other, queue) = (
         subject.connect().await,

@@ -7,7 +7,7 @@ use scutwork::broker::Part;
 use super::{Subject, await_depth, bare, dead, done, next, number, numbered, retry, take};
 
 /// Longer than a consumer may take to see that its queue was paused.
-const PAUSE_IS_SEEN: Duration = Duration::from_secs(4);
+pub(super) const PAUSE_IS_SEEN: Duration = Duration::from_secs(4);
 
 pub(super) async fn a_queue_that_nobody_made_has_no_depth(subject: &impl Subject) {
     let broker = subject.connect().await;

@@ -18,6 +18,7 @@ mod reader;
 mod replies;
 mod row;
 mod schema;
+mod slots;
 mod store;
 mod suspects;
 mod writer;

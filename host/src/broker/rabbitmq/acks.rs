@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicQosOptions};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::connection::{Trouble, answer};
 
@@ -31,55 +32,96 @@ pub(super) struct Ack {
     pub(super) arrived: oneshot::Sender<()>,
 }
 
-/// Where the verdicts of one channel go. It is closed when the channel is gone.
-pub(super) type Acks = mpsc::UnboundedSender<Ack>;
+/// Has the verdicts of a channel wait, and so keeps the broker from sending more than it has room for.
+pub(super) struct Halt {
+    /// Told how many deliveries have had their verdicts written, all of those that came before this among them.
+    pub(super) written: oneshot::Sender<u64>,
+    /// It lasts until the other end of this is dropped.
+    pub(super) end: oneshot::Receiver<()>,
+}
 
-/// Writes verdicts until every sender is gone, on a channel with this prefetch.
+/// What is to be written, or not.
+pub(super) enum Entry {
+    Ack(Ack),
+    Halt(Halt),
+}
+
+/// Where the verdicts of one channel go. It is closed when the channel is gone.
+pub(super) type Acks = mpsc::UnboundedSender<Entry>;
+
+/// Writes verdicts until every sender is gone, on a channel with this prefetch. Returns when it last wrote one.
 ///
 /// # Errors
 /// When the channel can take no more of them; those not told will be delivered again.
 pub(super) async fn write(
     channel: &Channel,
     prefetch: u16,
-    acks: &mut mpsc::UnboundedReceiver<Ack>,
-) -> Result<(), Trouble> {
+    entries: &mut mpsc::UnboundedReceiver<Entry>,
+) -> Result<Option<Instant>, Trouble> {
+    let mut last = None;
     let mut settled = Settled::default();
+    let mut received = Vec::with_capacity(BATCH);
     let mut batch = Vec::with_capacity(BATCH);
-    while acks.recv_many(&mut batch, BATCH).await > 0 {
-        let (acked, refused): (Vec<u64>, Vec<&Ack>) =
-            batch
-                .iter()
-                .fold((Vec::new(), Vec::new()), |(mut acked, mut refused), ack| {
-                    match ack.verdict {
-                        Verdict::Ack => acked.push(ack.tag),
-                        Verdict::Requeue | Verdict::Discard => refused.push(ack),
-                    }
-                    (acked, refused)
-                });
-        // Before the acks: an ack of all up to a tag must not take these with it.
-        let nacks = refused.iter().map(|ack| {
-            let options = BasicNackOptions {
-                multiple: false,
-                requeue: ack.verdict == Verdict::Requeue,
-            };
-            answer(channel.basic_nack(ack.tag, options))
-        });
-        futures_util::future::try_join_all(nacks).await?;
-        settled.refuse(refused.iter().map(|ack| ack.tag));
-        let Plan { up_to, singly } = settled.acknowledge(acked);
-        let prefix = up_to.map(|tag| (tag, true));
-        let acks = prefix
-            .into_iter()
-            .chain(singly.into_iter().map(|tag| (tag, false)))
-            .map(|(tag, multiple)| answer(channel.basic_ack(tag, BasicAckOptions { multiple })));
-        futures_util::future::try_join_all(acks).await?;
-        // The broker answers no ack, and one that is written may be cut off on its way. This it does
-        // answer, once it has all that was written before, and it changes nothing.
-        answer(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
-        for ack in batch.drain(..) {
-            // Nobody waits for the answer of a settlement that was dropped.
-            let _ = ack.arrived.send(());
+    while entries.recv_many(&mut received, BATCH).await > 0 {
+        let mut halts = Vec::new();
+        for entry in received.drain(..) {
+            match entry {
+                Entry::Ack(ack) => batch.push(ack),
+                Entry::Halt(halt) => halts.push(halt),
+            }
         }
+        if !batch.is_empty() {
+            write_batch(channel, prefetch, &mut settled, &mut batch).await?;
+            last = Some(Instant::now());
+        }
+        for Halt { written, end } in halts {
+            // Whoever asked may have thought better of it.
+            let _ = written.send(settled.count());
+            let _ = end.await;
+        }
+    }
+    Ok(last)
+}
+
+async fn write_batch(
+    channel: &Channel,
+    prefetch: u16,
+    settled: &mut Settled,
+    batch: &mut Vec<Ack>,
+) -> Result<(), Trouble> {
+    let (acked, refused): (Vec<u64>, Vec<&Ack>) =
+        batch
+            .iter()
+            .fold((Vec::new(), Vec::new()), |(mut acked, mut refused), ack| {
+                match ack.verdict {
+                    Verdict::Ack => acked.push(ack.tag),
+                    Verdict::Requeue | Verdict::Discard => refused.push(ack),
+                }
+                (acked, refused)
+            });
+    // Before the acks: an ack of all up to a tag must not take these with it.
+    let nacks = refused.iter().map(|ack| {
+        let options = BasicNackOptions {
+            multiple: false,
+            requeue: ack.verdict == Verdict::Requeue,
+        };
+        answer(channel.basic_nack(ack.tag, options))
+    });
+    futures_util::future::try_join_all(nacks).await?;
+    settled.refuse(refused.iter().map(|ack| ack.tag));
+    let Plan { up_to, singly } = settled.acknowledge(acked);
+    let prefix = up_to.map(|tag| (tag, true));
+    let acks = prefix
+        .into_iter()
+        .chain(singly.into_iter().map(|tag| (tag, false)))
+        .map(|(tag, multiple)| answer(channel.basic_ack(tag, BasicAckOptions { multiple })));
+    futures_util::future::try_join_all(acks).await?;
+    // The broker answers no ack, and one that is written may be cut off on its way. This it does
+    // answer, once it has all that was written before, and it changes nothing.
+    answer(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+    for ack in batch.drain(..) {
+        // Nobody waits for the answer of a settlement that was dropped.
+        let _ = ack.arrived.send(());
     }
     Ok(())
 }
@@ -103,6 +145,10 @@ struct Plan {
 }
 
 impl Settled {
+    fn count(&self) -> u64 {
+        self.floor + self.beyond.len() as u64
+    }
+
     fn refuse(&mut self, tags: impl IntoIterator<Item = u64>) {
         self.beyond.extend(tags);
     }
@@ -138,6 +184,7 @@ mod tests {
     fn what_has_no_gap_before_it_is_acked_at_once_and_the_rest_singly() {
         let mut settled = Settled::default();
         assert_eq!(settled.acknowledge(vec![3, 1, 2, 5]), plan(Some(3), &[5]));
+        assert_eq!(settled.count(), 4);
         assert_eq!(settled.acknowledge(vec![7]), plan(None, &[7]));
         assert_eq!(settled.acknowledge(vec![4, 6, 9]), plan(Some(6), &[9]));
         assert_eq!(settled.acknowledge(vec![8]), plan(Some(8), &[]));

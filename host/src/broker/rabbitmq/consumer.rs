@@ -1,6 +1,8 @@
 //! [`RabbitConsumer`]: takes deliveries from one queue over a connection of its own, and connects again
 //! for ever. What came on a lost channel is never acked on another.
 
+mod turns;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,28 +13,25 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::acks::Acks;
+use self::turns::Ground;
 use super::connection::{Connector, Events, Link, Trouble, over};
-use super::hold::{Desk, RabbitHold};
+use super::hold::Desk;
 use super::line::{self, Ledger, Line};
-use super::message;
 use super::pace::Pace;
-use super::pause::{self, Seen};
+use super::pause;
 use super::scheduler::Scheduler;
 use super::stop::{Stop, Switch, switch};
 use super::topology;
-use super::{SettlementMode, consumer_timeout};
-use crate::broker::{BrokerError, Consumer, Delivery, Notice, Standing};
+use crate::broker::{BrokerError, Consumer, Delivery, Notice};
 use crate::settlement::Settlement;
 use crate::units::show_duration;
 
 /// How long giving back what was not handed out may take; then the broker does it by itself.
 const GIVE_BACK: Duration = Duration::from_secs(10);
 
-/// How long nothing may come, while nothing is held, before the subscription is made anew. A queue that
-/// is deleted and made again at once can leave one behind that nothing comes by, and the broker does not
-/// tell: it cancels those alone whose queue it still finds gone when it looks.
-const SILENCE: Duration = Duration::from_secs(10);
+/// How many deliveries may lie between the loop and the worker: more than any prefetch, and the one before
+/// it, lets the broker send. So it is these that bound them, and the loop never waits for the worker.
+const ON_THE_WAY: usize = 2 * u16::MAX as usize;
 
 /// How long after one of its parts has failed a connection may say that it is over, and why.
 const LAST_WORD: Duration = Duration::from_millis(200);
@@ -40,6 +39,7 @@ const LAST_WORD: Duration = Duration::from_millis(200);
 /// One queue's deliveries.
 pub(super) struct RabbitConsumer {
     deliveries: mpsc::Receiver<Delivery>,
+    prefetch: watch::Sender<u16>,
     stop: Switch,
 }
 
@@ -47,7 +47,8 @@ pub(super) struct RabbitConsumer {
 struct Source {
     connector: Arc<Connector>,
     desk: Arc<Desk>,
-    prefetch: u16,
+    /// Of a line that is opened now.
+    prefetch: watch::Receiver<u16>,
 }
 
 /// One connection's worth of consuming. A new one shares nothing with the one before.
@@ -58,22 +59,6 @@ struct Generation {
     line: Option<(Line, Ledger)>,
     /// None: it cannot be seen whether the queue is paused.
     is_paused: Option<watch::Sender<bool>>,
-}
-
-/// What the lines of one connection are opened on.
-struct Ground<'a> {
-    link: &'a Link,
-    /// Where every line's ledger goes.
-    ledgers: mpsc::UnboundedSender<Ledger>,
-}
-
-/// Why a subscription, or the wait for one, came to its end in order.
-enum Turn {
-    Stopped,
-    Paused,
-    Resumed,
-    /// There is another line, and nothing comes by this one any more.
-    Renewed(Box<Line>),
 }
 
 /// How a generation ended.
@@ -92,14 +77,15 @@ impl RabbitConsumer {
         desk: Arc<Desk>,
         prefetch: u16,
     ) -> Result<(Self, JoinHandle<()>), BrokerError> {
+        // Zero would mean no bound at all.
+        let (prefetch, wanted) = watch::channel(prefetch.max(1));
         let source = Source {
             connector,
             desk,
-            // Zero would mean no bound at all.
-            prefetch: prefetch.max(1),
+            prefetch: wanted,
         };
         let first = source.open().await?;
-        let (sender, deliveries) = mpsc::channel(source.prefetch.into());
+        let (sender, deliveries) = mpsc::channel(ON_THE_WAY);
         let (stop, stopped) = switch();
         let scheduler = Scheduler {
             connector: source.connector.clone(),
@@ -110,7 +96,12 @@ impl RabbitConsumer {
         let consuming = async {
             tokio::join!(supervised, scheduled);
         };
-        Ok((RabbitConsumer { deliveries, stop }, tokio::spawn(consuming)))
+        let consumer = RabbitConsumer {
+            deliveries,
+            prefetch,
+            stop,
+        };
+        Ok((consumer, tokio::spawn(consuming)))
     }
 }
 
@@ -135,6 +126,10 @@ impl Consumer for RabbitConsumer {
                 return;
             }
         }
+    }
+
+    fn set_prefetch(&mut self, prefetch: u16) {
+        self.prefetch.send_replace(prefetch.max(1));
     }
 
     async fn stop(&mut self) {
@@ -167,7 +162,10 @@ impl Source {
             let is_paused = self.look_for_pause(&link).await;
             let line = match is_paused {
                 Some(true) => None,
-                Some(false) | None => Some(Line::open(&link, queue.as_str(), self.prefetch).await?),
+                Some(false) | None => {
+                    let prefetch = *self.prefetch.borrow();
+                    Some(Line::open(&link, queue.as_str(), prefetch).await?)
+                }
             };
             Ok((line, is_paused.map(watch::Sender::new)))
         };
@@ -289,141 +287,5 @@ impl Source {
                 End::Lost(cause.unwrap_or(why))
             }
         }
-    }
-
-    /// Hands deliveries to the consumer, but none while the queue is paused, until it is stopped; then
-    /// waits without end while what was handed out is settled. Returns why a line broke.
-    async fn hand_out(
-        &self,
-        ground: Ground<'_>,
-        mut line: Option<Line>,
-        deliveries: &mut Option<mpsc::Sender<Delivery>>,
-        stopped: &mut Stop,
-        paused: Option<watch::Receiver<bool>>,
-    ) -> String {
-        let Some(sender) = deliveries.clone() else {
-            return "stopped".to_owned();
-        };
-        let mut paused = Seen(paused);
-        loop {
-            let turn = match line.take() {
-                Some(line) => {
-                    self.take(&ground, line, &sender, stopped, &mut paused)
-                        .await
-                }
-                None => Ok(tokio::select! {
-                    () = stopped.asked() => Turn::Stopped,
-                    () = paused.becomes(false) => Turn::Resumed,
-                }),
-            };
-            match turn {
-                Ok(Turn::Stopped) => break,
-                Ok(Turn::Paused) => {
-                    (self.desk.notices)(Notice::Paused(self.desk.queue.clone()));
-                }
-                Ok(Turn::Resumed) => match self.line(&ground).await {
-                    Ok(resumed) => {
-                        line = Some(resumed);
-                        (self.desk.notices)(Notice::Connected(self.desk.queue.clone()));
-                    }
-                    Err(why) => return why,
-                },
-                Ok(Turn::Renewed(fresh)) => line = Some(*fresh),
-                Err(why) => return why,
-            }
-        }
-        *deliveries = None;
-        drop((sender, ground));
-        std::future::pending().await
-    }
-
-    /// Takes from one line and ends it when asked to. What the broker had sent by then is handed out too:
-    /// to put it back would count as a crash.
-    ///
-    /// # Errors
-    /// Why the line broke.
-    async fn take(
-        &self,
-        ground: &Ground<'_>,
-        mut line: Line,
-        sender: &mpsc::Sender<Delivery>,
-        stopped: &mut Stop,
-        paused: &mut Seen,
-    ) -> Result<Turn, String> {
-        let mut ending = None;
-        loop {
-            let turn = tokio::select! {
-                biased;
-                () = stopped.asked(), if ending.is_none() => Turn::Stopped,
-                () = paused.becomes(true), if ending.is_none() => Turn::Paused,
-                next = line.stream.next() => match (next, ending.take()) {
-                    (Some(Ok(delivered)), still_ending) => {
-                        let delivery = self.delivery(delivered, &line.acks);
-                        // Whoever closes the other end has asked us to stop.
-                        let _ = sender.send(delivery).await;
-                        ending = still_ending;
-                        continue;
-                    }
-                    (Some(Err(error)), _) => return Err(self.explain(error.into())),
-                    (None, Some(turn)) => return Ok(turn),
-                    (None, None) => return Err(format!(
-                        "the broker ended the subscription to queue `{}`; it was deleted, or a task was unsettled for too long",
-                        self.desk.queue
-                    )),
-                },
-                () = tokio::time::sleep(SILENCE), if ending.is_none() => {
-                    // What is held may be what keeps the broker from sending more.
-                    if !line.is_idle() {
-                        continue;
-                    }
-                    // Before the old one ends: a queue may go away with its last subscription.
-                    Turn::Renewed(Box::new(self.line(ground).await?))
-                }
-            };
-            line.cancel()
-                .await
-                .map_err(|trouble| self.explain(trouble))?;
-            ending = Some(turn);
-        }
-    }
-
-    /// Opens another line, to a queue that may have been made anew.
-    async fn line(&self, ground: &Ground<'_>) -> Result<Line, String> {
-        let Desk { queue, .. } = &*self.desk;
-        let opened = Line::open(ground.link, queue.as_str(), self.prefetch).await;
-        opened
-            .map(|opened| ground.lay(opened))
-            .map_err(|trouble| self.explain(trouble))
-    }
-
-    fn explain(&self, trouble: Trouble) -> String {
-        consumer_timeout::explain(&trouble, self.desk.consumer_timeout).unwrap_or(trouble.text)
-    }
-
-    fn delivery(&self, delivered: lapin::message::Delivery, acks: &Acks) -> Delivery {
-        let original = delivered.properties;
-        Delivery {
-            message: message::read(&original, delivered.data),
-            crashes: message::crashes(&original, delivered.redelivered),
-            standing: match self.desk.mode {
-                SettlementMode::Standard => Standing::Ordinary,
-                SettlementMode::Native => Standing::Native,
-            },
-            hold: Box::new(RabbitHold {
-                desk: self.desk.clone(),
-                acks: acks.clone(),
-                tag: delivered.delivery_tag,
-                original,
-            }),
-        }
-    }
-}
-
-impl Ground<'_> {
-    /// Has the line's ledger kept.
-    fn lay(&self, (line, ledger): (Line, Ledger)) -> Line {
-        // Whoever keeps them ends no sooner than the connection.
-        let _ = self.ledgers.send(ledger);
-        line
     }
 }

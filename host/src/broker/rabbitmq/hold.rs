@@ -11,7 +11,7 @@ use lapin::BasicProperties;
 use tokio::sync::oneshot;
 
 use super::SettlementMode;
-use super::acks::{Ack, Acks, Verdict};
+use super::acks::{Ack, Acks, Entry, Verdict};
 use super::delay::Stay;
 use super::message;
 use super::outlet::{Destination, NotPublished, Patience};
@@ -259,7 +259,7 @@ impl RabbitHold {
             verdict,
             arrived,
         };
-        let is_told = self.acks.send(ack).is_ok() && told.await.is_ok();
+        let is_told = self.acks.send(Entry::Ack(ack)).is_ok() && told.await.is_ok();
         match (is_told, verdict) {
             (true, _) => Ok(()),
             (false, Verdict::Ack) => Err(SettleError::Unacked),

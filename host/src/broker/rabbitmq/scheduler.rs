@@ -280,7 +280,7 @@ impl Shift<'_> {
                     failure.get_or_insert(why);
                     Next::Now(1)
                 }
-                delivered = line.stream.next(), if !is_over => {
+                delivered = line.next(), if !is_over => {
                     let delivery = match delivered {
                         Some(delivered) => delivered?,
                         None if next.is_some() => {

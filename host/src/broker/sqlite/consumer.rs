@@ -1,14 +1,14 @@
 //! The taking side: a consumer that claims ahead up to its prefetch, and the holds it hands out.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::desk::{Answer, Desk, Kind, Place, Stray};
+use super::slots::Slots;
 use super::store::{Claim, Claimed, Fate};
 use crate::broker::{
     BrokerError, Consumer, Delivery, Hold, Message, Notice, NoticeSink, Record, SettleError,
@@ -30,7 +30,7 @@ pub(super) struct SqliteConsumer {
     prefetch: usize,
     /// A permit for each message that is claimed, or handed out and not on its way to be settled. What is
     /// on its way is settled no later than the next claim takes its place.
-    slots: Arc<Semaphore>,
+    slots: Slots,
     /// Claimed and not handed out.
     buffer: VecDeque<(Claimed, OwnedSemaphorePermit)>,
     /// The claim under way.
@@ -69,7 +69,7 @@ impl SqliteConsumer {
             name,
             notices,
             prefetch,
-            slots: Arc::new(Semaphore::new(prefetch)),
+            slots: Slots::new(prefetch),
             buffer: VecDeque::new(),
             asked: None,
             idle_until: None,
@@ -85,7 +85,7 @@ impl SqliteConsumer {
         let is_due = self.asked.is_none()
             && self.idle_until.is_none()
             && self.buffer.len() <= self.prefetch / 2;
-        if is_due && self.slots.available_permits() > 0 {
+        if is_due && self.slots.is_any_free() {
             let desk = self.desk.clone();
             if let Some(place) = desk.try_place() {
                 self.claim(place);
@@ -97,11 +97,11 @@ impl SqliteConsumer {
         // Whatever comes from here on makes the consumer look again.
         self.wake.borrow_and_update();
         let queue = self.queue;
-        let slots = Arc::clone(&self.slots);
+        let slots = self.slots.clone();
         // For all the slots that are free when it is its turn: then it shares a transaction with what
         // freed them.
         let answer = place.ask(Kind::Take, unhanded, move |store| {
-            let permits = free_slots(&slots);
+            let permits = slots.take_free();
             let limit = permits
                 .as_ref()
                 .map_or(0, OwnedSemaphorePermit::num_permits);
@@ -121,9 +121,8 @@ impl SqliteConsumer {
                 () = tokio::time::sleep_until(until) => {}
             }
             self.idle_until = None;
-        } else if self.slots.available_permits() == 0 {
-            // Closed it never is; the permit is only waited for.
-            let _ = self.slots.acquire().await;
+        } else if !self.slots.is_any_free() {
+            self.slots.freed().await;
         } else {
             let desk = self.desk.clone();
             match desk.place().await {
@@ -201,6 +200,12 @@ impl Consumer for SqliteConsumer {
         }
     }
 
+    fn set_prefetch(&mut self, prefetch: u16) {
+        let prefetch = usize::from(prefetch.max(1));
+        self.slots.resize(self.prefetch, prefetch);
+        self.prefetch = prefetch;
+    }
+
     async fn stop(&mut self) {
         self.is_stopped = true;
         if let Some(answer) = &mut self.asked {
@@ -253,16 +258,6 @@ impl Stray {
             crashed: false,
         }
     }
-}
-
-/// All the slots that are free, or none.
-fn free_slots(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    let free = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
-    if free == 0 {
-        return None;
-    }
-    // Only claims take permits, one after the other, so what was free still is.
-    Arc::clone(slots).try_acquire_many_owned(free).ok()
 }
 
 /// A row in this process's name.

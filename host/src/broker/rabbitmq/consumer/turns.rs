@@ -1,0 +1,270 @@
+//! [`Turn`]: what a consumer does on one connection, line after line.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, watch};
+
+use super::super::acks::Acks;
+use super::super::connection::{Link, Trouble};
+use super::super::hold::{Desk, RabbitHold};
+use super::super::line::{Ledger, Line};
+use super::super::pause::Seen;
+use super::super::stop::Stop;
+use super::super::{SettlementMode, consumer_timeout, message};
+use super::Source;
+use crate::broker::{Delivery, Notice, Standing};
+
+/// How long nothing may come, while nothing is held, before the subscription is made anew. A queue that
+/// is deleted and made again at once can leave one behind that nothing comes by, and the broker does not
+/// tell: it cancels those alone whose queue it still finds gone when it looks.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long a line that is to end may take to fill. Where less comes, hardly anything can be on its way.
+const FILLED: Duration = Duration::from_millis(500);
+
+/// What the lines of one connection are opened on.
+pub(super) struct Ground<'a> {
+    pub(super) link: &'a Link,
+    /// Where every line's ledger goes.
+    pub(super) ledgers: mpsc::UnboundedSender<Ledger>,
+}
+
+/// Why a subscription, or the wait for one, came to its end in order.
+enum Turn {
+    Stopped,
+    Paused,
+    Resumed,
+    /// There is another line, and this one is to end.
+    Renewed {
+        fresh: Box<Line>,
+        old: Box<Line>,
+    },
+}
+
+impl Source {
+    /// Hands deliveries to the consumer, but none while the queue is paused, until it is stopped; then
+    /// waits without end while what was handed out is settled. Returns why a line broke.
+    pub(super) async fn hand_out(
+        &self,
+        ground: Ground<'_>,
+        mut line: Option<Line>,
+        deliveries: &mut Option<mpsc::Sender<Delivery>>,
+        stopped: &mut Stop,
+        paused: Option<watch::Receiver<bool>>,
+    ) -> String {
+        let Some(sender) = deliveries.clone() else {
+            return "stopped".to_owned();
+        };
+        let mut paused = Seen(paused);
+        let mut ending = FuturesUnordered::new();
+        loop {
+            let turn = {
+                let taking = async {
+                    match line.take() {
+                        Some(line) => {
+                            self.take(&ground, line, &sender, stopped, &mut paused)
+                                .await
+                        }
+                        None => Ok(tokio::select! {
+                            () = stopped.asked() => Turn::Stopped,
+                            () = paused.becomes(false) => Turn::Resumed,
+                        }),
+                    }
+                };
+                let mut taking = pin!(taking);
+                loop {
+                    tokio::select! {
+                        turn = &mut taking => break turn,
+                        Some(ended) = ending.next() => match ended {
+                            Ok(()) => {}
+                            Err(why) => return why,
+                        },
+                    }
+                }
+            };
+            match turn {
+                Ok(Turn::Stopped) => break,
+                Ok(Turn::Paused) => {
+                    (self.desk.notices)(Notice::Paused(self.desk.queue.clone()));
+                }
+                Ok(Turn::Resumed) => match self.line(&ground).await {
+                    Ok(resumed) => {
+                        line = Some(resumed);
+                        (self.desk.notices)(Notice::Connected(self.desk.queue.clone()));
+                    }
+                    Err(why) => return why,
+                },
+                Ok(Turn::Renewed { fresh, old }) => {
+                    line = Some(*fresh);
+                    ending.push(self.end(*old, &sender));
+                }
+                Err(why) => return why,
+            }
+        }
+        while let Some(ended) = ending.next().await {
+            if let Err(why) = ended {
+                return why;
+            }
+        }
+        drop(ending);
+        *deliveries = None;
+        drop((sender, ground));
+        std::future::pending().await
+    }
+
+    /// Takes from one line and ends it when asked to, or leaves that to its caller when there is to be another:
+    /// for a prefetch that differs, which a quorum queue gives to new subscriptions alone, or in silence.
+    /// What the broker had sent by then is handed out too: to put it back would count as a crash.
+    ///
+    /// # Errors
+    /// Why the line broke.
+    async fn take(
+        &self,
+        ground: &Ground<'_>,
+        mut line: Line,
+        sender: &mpsc::Sender<Delivery>,
+        stopped: &mut Stop,
+        paused: &mut Seen,
+    ) -> Result<Turn, String> {
+        let mut ending = None;
+        let mut wanted = self.prefetch.clone();
+        loop {
+            let turn = tokio::select! {
+                biased;
+                () = stopped.asked(), if ending.is_none() => Turn::Stopped,
+                () = paused.becomes(true), if ending.is_none() => Turn::Paused,
+                () = differs(&mut wanted, line.prefetch), if ending.is_none() => {
+                    return self.renew(ground, line).await;
+                }
+                next = line.next() => match (next, ending.take()) {
+                    (Some(next), still_ending) => {
+                        self.hand_on(next, &line, sender).await?;
+                        ending = still_ending;
+                        continue;
+                    }
+                    (None, Some(turn)) => return Ok(turn),
+                    (None, None) => return Err(format!(
+                        "the broker ended the subscription to queue `{}`; it was deleted, or a task was unsettled for too long",
+                        self.desk.queue
+                    )),
+                },
+                () = tokio::time::sleep(SILENCE), if ending.is_none() => {
+                    // What is held may be what keeps the broker from sending more.
+                    if !line.is_idle() {
+                        continue;
+                    }
+                    return self.renew(ground, line).await;
+                }
+            };
+            line.cancel()
+                .await
+                .map_err(|trouble| self.explain(trouble))?;
+            ending = Some(turn);
+        }
+    }
+
+    /// Opens the next line before this one ends: a queue may go away with its last subscription.
+    async fn renew(&self, ground: &Ground<'_>, old: Line) -> Result<Turn, String> {
+        Ok(Turn::Renewed {
+            fresh: Box::new(self.line(ground).await?),
+            old: Box::new(old),
+        })
+    }
+
+    /// Ends a line that another has taken the place of, and hands out what still comes by it.
+    ///
+    /// A quorum queue takes back what it sends while a subscription ends, and counts a return. So acks
+    /// are kept back until the broker has sent all that it may, and nothing can be on its way.
+    ///
+    /// # Errors
+    /// Why the line broke.
+    async fn end(&self, mut line: Line, sender: &mpsc::Sender<Delivery>) -> Result<(), String> {
+        if let Some(halted) = line.halt().await {
+            let mut waited = pin!(tokio::time::sleep(FILLED));
+            while !line.is_full(&halted) {
+                tokio::select! {
+                    next = line.next() => match next {
+                        Some(next) => self.hand_on(next, &line, sender).await?,
+                        None => break,
+                    },
+                    () = &mut waited => break,
+                }
+            }
+            line.cancel()
+                .await
+                .map_err(|trouble| self.explain(trouble))?;
+        }
+        while let Some(next) = line.next().await {
+            self.hand_on(next, &line, sender).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands one delivery of a line to the consumer.
+    ///
+    /// # Errors
+    /// Why the line broke.
+    async fn hand_on(
+        &self,
+        next: lapin::Result<lapin::message::Delivery>,
+        line: &Line,
+        sender: &mpsc::Sender<Delivery>,
+    ) -> Result<(), String> {
+        let delivered = next.map_err(|error| self.explain(error.into()))?;
+        // Whoever closes the other end has asked us to stop.
+        let _ = sender.send(self.delivery(delivered, &line.acks)).await;
+        Ok(())
+    }
+
+    /// Opens another line, to a queue that may have been made anew.
+    async fn line(&self, ground: &Ground<'_>) -> Result<Line, String> {
+        let Desk { queue, .. } = &*self.desk;
+        let prefetch = *self.prefetch.borrow();
+        let opened = Line::open(ground.link, queue.as_str(), prefetch).await;
+        opened
+            .map(|opened| ground.lay(opened))
+            .map_err(|trouble| self.explain(trouble))
+    }
+
+    pub(super) fn explain(&self, trouble: Trouble) -> String {
+        consumer_timeout::explain(&trouble, self.desk.consumer_timeout).unwrap_or(trouble.text)
+    }
+
+    fn delivery(&self, delivered: lapin::message::Delivery, acks: &Acks) -> Delivery {
+        let original = delivered.properties;
+        Delivery {
+            message: message::read(&original, delivered.data),
+            crashes: message::crashes(&original, delivered.redelivered),
+            standing: match self.desk.mode {
+                SettlementMode::Standard => Standing::Ordinary,
+                SettlementMode::Native => Standing::Native,
+            },
+            hold: Box::new(RabbitHold {
+                desk: self.desk.clone(),
+                acks: acks.clone(),
+                tag: delivered.delivery_tag,
+                original,
+            }),
+        }
+    }
+}
+
+/// Waits until another prefetch is wanted than this. Cancel safe.
+async fn differs(wanted: &mut watch::Receiver<u16>, prefetch: u16) {
+    if wanted.wait_for(|wanted| *wanted != prefetch).await.is_err() {
+        // Nobody can want another one any more.
+        std::future::pending().await
+    }
+}
+
+impl Ground<'_> {
+    /// Has the line's ledger kept.
+    pub(super) fn lay(&self, (line, ledger): (Line, Ledger)) -> Line {
+        // Whoever keeps them ends no sooner than the connection.
+        let _ = self.ledgers.send(ledger);
+        line
+    }
+}
