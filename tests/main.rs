@@ -22,6 +22,7 @@ mod hostile;
 mod hostile_messages;
 mod plugin_directory;
 mod poison;
+mod prefetch;
 mod programs;
 mod queue;
 mod rabbitmq;

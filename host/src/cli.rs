@@ -140,7 +140,7 @@ struct WorkerArgs {
     /// How many tasks run at once [default: 16 for each processor]
     #[arg(long, value_name = "N", env = "SCUTWORK_SLOTS")]
     slots: Option<NonZeroUsize>,
-    /// How many deliveries of a queue may be unsettled at once [default: as many as slots]
+    /// How many deliveries of a queue may be unsettled at once [default: as many as slots, and more while tasks are short]
     #[arg(long, value_name = "N", env = "SCUTWORK_PREFETCH")]
     prefetch: Option<u16>,
     /// How long running tasks have once the worker is stopping [default: 25s]

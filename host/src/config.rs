@@ -22,6 +22,7 @@ use crate::settlement::Parking;
 use crate::strict_toml;
 use crate::task::TaskRules;
 use crate::units;
+use crate::worker::prefetch::Prefetch;
 
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_FILE: &str = "scutwork.toml";
@@ -45,7 +46,7 @@ pub struct Config {
     /// How many tasks run at once.
     pub slots: NonZeroUsize,
     /// How many deliveries of one queue may be unsettled at once.
-    pub prefetch: u16,
+    pub prefetch: Prefetch,
     /// How many threads run guests.
     pub threads: NonZeroUsize,
     /// How long running tasks have once a worker is stopping.
@@ -217,15 +218,7 @@ impl Config {
                 .unwrap_or(cores.saturating_mul(
                     NonZeroUsize::new(SLOTS_PER_CORE).unwrap_or(NonZeroUsize::MIN),
                 ));
-        let prefetch = match flags.prefetch.or(prefetch) {
-            Some(0) => {
-                return Err(ConfigError::Bad(
-                    "a prefetch of 0 would take the whole queue into memory; set 1 or more".into(),
-                ));
-            }
-            Some(prefetch) => prefetch,
-            None => u16::try_from(slots.get()).unwrap_or(u16::MAX),
-        };
+        let settlement = file.worker.settlement;
         Ok(Config {
             queues: queues(flags.queues, file.queue)?,
             plugins: match flags.plugins.or(file.plugins) {
@@ -233,7 +226,7 @@ impl Config {
                 None => Directory::Usual("plugins".into()),
             },
             slots,
-            prefetch,
+            prefetch: prefetch_of(flags.prefetch.or(prefetch), slots, settlement)?,
             threads: threads.unwrap_or(cores),
             grace: flags.grace.or(grace).unwrap_or(Duration::from_secs(25)),
             ready_file: flags.ready_file.or(ready_file),
@@ -256,7 +249,7 @@ impl Config {
                 file.broker,
                 file.rabbitmq,
                 file.sqlite,
-                file.worker.settlement,
+                settlement,
             )?,
         })
     }
@@ -309,6 +302,24 @@ fn queues(flags: Vec<String>, file: Option<OneOrMany>) -> Result<Vec<QueueName>,
         queues.push("tasks".parse().map_err(bad)?);
     }
     Ok(queues)
+}
+
+fn prefetch_of(
+    said: Option<u16>,
+    slots: NonZeroUsize,
+    settlement: Option<SettlementWord>,
+) -> Result<Prefetch, ConfigError> {
+    match (said, settlement) {
+        (Some(0), _) => Err(ConfigError::Bad(
+            "a prefetch of 0 would take the whole queue into memory; set 1 or more".into(),
+        )),
+        (Some(prefetch), _) => Ok(Prefetch::Fixed(prefetch)),
+        // What is put back natively counts as a return, of which the owner's policy may allow few.
+        (None, Some(SettlementWord::Native)) => {
+            Ok(Prefetch::Fixed(Prefetch::Automatic.at_first(slots.get())))
+        }
+        (None, Some(SettlementWord::Standard) | None) => Ok(Prefetch::Automatic),
+    }
 }
 
 fn default_plugin(name: Option<&str>) -> Result<PluginName, ConfigError> {

@@ -78,6 +78,13 @@ pub enum Event<'a> {
         /// How far it is.
         repeat: Repeat,
     },
+    /// The worker has seen how long tasks take, and holds another number of deliveries from now on.
+    Prefetch {
+        /// Of which queue.
+        queue: &'a QueueName,
+        /// How many may be unsettled at once.
+        prefetch: u16,
+    },
     /// The worker takes no more tasks.
     Draining {
         /// How many tasks still run.

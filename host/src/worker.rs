@@ -1,6 +1,9 @@
 //! [`Worker`]: takes deliveries from its queues, runs each in a slot, and settles it by its outcome.
 
+mod ahead;
 mod attempt;
+mod intake;
+pub mod prefetch;
 mod runs;
 mod stop;
 mod trial;
@@ -10,31 +13,24 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::broker::{Broker, BrokerError, Consumer, Delivery, Suspects};
-use crate::event::{Event, Observers};
+use crate::broker::{Broker, BrokerError};
+use crate::event::Observers;
 use crate::name::{PluginName, QueueName};
 use crate::plugin::registry::Registry;
 use crate::sandbox::{Cancel, Sandbox};
 use crate::settlement::Parking;
 use crate::task::TaskRules;
 
-use self::attempt::Company;
+use self::intake::Intake;
+use self::prefetch::Prefetch;
 use self::runs::Runs;
 pub use self::stop::{Stop, StopSwitch};
 
-/// The share of the grace period after which running plugins are told that they are cancelled; the
-/// rest is theirs to come to an end.
-const CANCEL_AFTER: f64 = 0.8;
-
 /// Why waiting for a slot or at a gate cannot fail.
 const OPEN: &str = "these semaphores are never closed";
-
-/// How long releases may take once the grace period is over.
-const RELEASE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a worker is told once, when it starts.
 #[derive(Clone, Debug)]
@@ -46,7 +42,7 @@ pub struct WorkerSettings {
     /// How many tasks run at once.
     pub slots: usize,
     /// How many deliveries of one queue may be unsettled at once.
-    pub prefetch: u16,
+    pub prefetch: Prefetch,
     /// How long running tasks have once the worker is stopping.
     pub grace: Duration,
     /// What a message must keep to.
@@ -116,10 +112,9 @@ impl Worker {
     pub async fn run(self) -> Result<(), BrokerError> {
         let mut intakes = JoinSet::new();
         for queue in &self.shared.settings.queues {
-            let consumer = self
-                .broker
-                .consume(queue, self.shared.settings.prefetch)
-                .await?;
+            let settings = &self.shared.settings;
+            let prefetch = settings.prefetch.at_first(settings.slots);
+            let consumer = self.broker.consume(queue, prefetch).await?;
             let suspects = self.broker.suspects(queue).await?;
             let intake = Intake::new(self.shared.clone(), queue.clone(), consumer);
             intakes.spawn(intake.run(suspects));
@@ -138,98 +133,6 @@ impl Worker {
     }
 }
 
-/// Takes deliveries from one queue and owns the attempts that they become.
-struct Intake {
-    shared: Arc<Shared>,
-    queue: QueueName,
-    consumer: Box<dyn Consumer>,
-    attempts: JoinSet<()>,
-}
-
-impl Intake {
-    fn new(shared: Arc<Shared>, queue: QueueName, consumer: Box<dyn Consumer>) -> Self {
-        Intake {
-            shared,
-            queue,
-            consumer,
-            attempts: JoinSet::new(),
-        }
-    }
-
-    async fn run(mut self, suspects: Box<dyn Suspects>) {
-        let trials = trial::hold(self.shared.clone(), self.queue.clone(), suspects);
-        self.attempts.spawn(trials);
-        let limit = usize::from(self.shared.settings.prefetch);
-        let mut batch: Vec<Delivery> = Vec::with_capacity(limit);
-        let stop = self.shared.stop.clone();
-        loop {
-            tokio::select! {
-                () = stop.draining() => break,
-                () = self.consumer.next(&mut batch, limit) => self.begin(&mut batch).await,
-                Some(ended) = self.attempts.join_next() => report_panic(ended),
-            }
-        }
-        self.drain().await;
-    }
-
-    /// Starts an attempt for each delivery. What is suspected leaves the queue first, before another of
-    /// them can kill the worker once more.
-    async fn begin(&mut self, batch: &mut Vec<Delivery>) {
-        let attempt = |delivery| {
-            let (shared, queue) = (self.shared.clone(), self.queue.clone());
-            attempt::run(shared, queue, delivery, Company::Others)
-        };
-        let suspected = batch.extract_if(.., |delivery| {
-            attempt::is_suspect(&self.shared, &self.queue, delivery)
-        });
-        join_all(suspected.map(attempt).collect::<Vec<_>>()).await;
-        // On the guests' threads, where a run costs no change of threads, and several as one: what is
-        // handed from threads to others, and told back, costs more than it does there.
-        let threads = self.shared.sandbox.threads();
-        let mut attempts: Vec<_> = batch.drain(..).map(attempt).collect();
-        if attempts.len() > 1 {
-            self.attempts.spawn_on(all(attempts), threads);
-        } else if let Some(only) = attempts.pop() {
-            self.attempts.spawn_on(only, threads);
-        }
-        self.shared.sandbox.make_way();
-    }
-
-    async fn drain(&mut self) {
-        let grace = self.shared.settings.grace;
-        let running = self.shared.runs.count();
-        self.shared
-            .observers
-            .tell(&Event::Draining { running, grace });
-        self.consumer.stop().await;
-        if self.all_ended_within(grace.mul_f64(CANCEL_AFTER)).await {
-            return;
-        }
-        self.shared.cancel.cancel();
-        if self
-            .all_ended_within(grace.mul_f64(1.0 - CANCEL_AFTER))
-            .await
-        {
-            return;
-        }
-        self.shared.stop.interrupt();
-        if !self.all_ended_within(RELEASE_WITHIN).await {
-            tracing::warn!(
-                "the broker did not take back every task in time; it delivers them again by itself"
-            );
-        }
-    }
-
-    async fn all_ended_within(&mut self, time: Duration) -> bool {
-        let all_ended = async {
-            while let Some(ended) = self.attempts.join_next().await {
-                report_panic(ended);
-            }
-        };
-        tokio::time::timeout(time, all_ended).await.is_ok()
-    }
-}
-
 impl Shared {
     /// The gate of a plugin whose tasks may not run more than `bound` at once.
     fn gate(&self, plugin: &PluginName, bound: NonZeroU32) -> Arc<Semaphore> {
@@ -245,14 +148,6 @@ impl Shared {
             })
             .or_insert_with(|| (bound, semaphore(bound)));
         entry.1.clone()
-    }
-}
-
-/// Makes a batch's attempts beside each other, so that none can hold up or end another.
-async fn all(attempts: Vec<impl Future<Output = ()> + Send + 'static>) {
-    let mut running: JoinSet<()> = attempts.into_iter().collect();
-    while let Some(ended) = running.join_next().await {
-        report_panic(ended);
     }
 }
 

@@ -21,6 +21,7 @@ use scutwork::sandbox::baseline::Bare;
 use scutwork::sandbox::{Cancel, Grants, Job, Limits, Sandbox, SandboxSettings};
 use scutwork::settlement::{Parking, Settlement};
 use scutwork::task::{Task, TaskRules};
+use scutwork::worker::prefetch::Prefetch;
 use scutwork::worker::{StopSwitch, Worker, WorkerSettings};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::sync::{Mutex, mpsc};
@@ -153,7 +154,7 @@ async fn a_task_allocates_no_more_on_its_way_than_it_did() {
         name: "counted".into(),
         queues: vec![queue],
         slots: 32,
-        prefetch: 32,
+        prefetch: Prefetch::Automatic,
         grace: Duration::from_secs(30),
         rules: TaskRules {
             default_plugin: "dots".parse().unwrap(),

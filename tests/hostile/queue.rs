@@ -14,6 +14,7 @@ use scutwork::plugin::registry::RegistrySettings;
 use scutwork::plugin::{Registry, embedded};
 use scutwork::settlement::{Parking, Settlement};
 use scutwork::task::{TaskRules, new_id};
+use scutwork::worker::prefetch::Prefetch;
 use scutwork::worker::{StopSwitch, Worker, WorkerSettings};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -124,7 +125,7 @@ impl House {
             name: "house".to_owned(),
             queues: vec![queue()],
             slots: SLOTS,
-            prefetch: 16,
+            prefetch: Prefetch::Fixed(16),
             grace: PATIENCE,
             rules: TaskRules {
                 default_plugin: "dots".parse().unwrap(),

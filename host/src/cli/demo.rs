@@ -98,6 +98,7 @@ impl Observer for Camera {
             | Event::Finished { .. }
             | Event::NotSettled { .. }
             | Event::Repeated { .. }
+            | Event::Prefetch { .. }
             | Event::Draining { .. } => return,
         };
         // The demo may be over already.

@@ -112,6 +112,9 @@ impl Observer for LogObserver {
                     ),
                 }
             }
+            Event::Prefetch { queue, prefetch } => {
+                debug!(%queue, prefetch, "prefetch changed");
+            }
             Event::Draining { running, grace } => {
                 info!(
                     running,

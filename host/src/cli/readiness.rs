@@ -97,7 +97,8 @@ impl Observer for Readiness {
             | Event::Finished { .. }
             | Event::Settled { .. }
             | Event::NotSettled { .. }
-            | Event::Repeated { .. } => {}
+            | Event::Repeated { .. }
+            | Event::Prefetch { .. } => {}
         }
     }
 }

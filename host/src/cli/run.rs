@@ -323,6 +323,7 @@ impl Observer for Onlooker {
             | Event::Settled { .. }
             | Event::NotSettled { .. }
             | Event::Repeated { .. }
+            | Event::Prefetch { .. }
             | Event::Draining { .. } => {}
         }
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 
+use super::ahead::Held;
 use super::runs::{Begun, Ending, Key, Past};
 use super::{OPEN, Shared};
 use crate::broker::{Delivery, Message, Record, SettleError, Standing};
@@ -17,12 +18,35 @@ use crate::settlement::{Facts, RetryPolicy, Settlement, Triage, triage};
 use crate::task::{BadTask, Task};
 
 /// Who runs beside an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Company {
-    /// Others; it takes its place among them.
-    Others,
+    /// Others; it takes its place among them. None: it may wait for that as long as it takes.
+    Others(Option<Held>),
     /// Nobody, to which whoever starts it has seen.
     Nobody,
+}
+
+impl Company {
+    fn is_others(&self) -> bool {
+        match self {
+            Company::Others(_) => true,
+            Company::Nobody => false,
+        }
+    }
+
+    /// [`Held::goes_back`], of what is held ahead. Cancel safe.
+    async fn goes_back(&mut self) {
+        match self {
+            Company::Others(Some(held)) => held.goes_back().await,
+            Company::Others(None) | Company::Nobody => std::future::pending().await,
+        }
+    }
+
+    /// The run came to its end.
+    fn end(self) {
+        if let Company::Others(Some(held)) = self {
+            held.end();
+        }
+    }
 }
 
 /// A delivery that came back so often does not wait for its first run to end: from version 4 on RabbitMQ
@@ -96,9 +120,11 @@ pub(super) async fn run(
     let attempted = match verdict(&delivery) {
         Triage::Run => match attempt(&shared, &queue, &delivery, key, decoded, company).await {
             Ok(attempted) => attempted,
-            Err(Full) => {
+            // What is lost goes back by itself.
+            Err(_) if !delivery.hold.is_live() => return,
+            Err(why) => {
                 let record = delivery.message.record.clone();
-                return put_back(&shared, delivery, AWAY, record).await;
+                return put_back(&shared, delivery, why.away(), record).await;
             }
         },
         Triage::Suspect => {
@@ -203,8 +229,23 @@ async fn conclude(shared: &Shared, mut delivery: Delivery, ending: Box<Ending>, 
     }
 }
 
-/// Its plugin ran as many tasks as it may, all the time that this one waited.
-struct Full;
+/// Why a task did not get its turn here.
+enum NoTurn {
+    /// Its plugin ran as many tasks as it may, all the time that it waited.
+    Full,
+    /// It came ahead of its time, and then the tasks before it turned out to be long.
+    Ahead,
+}
+
+impl NoTurn {
+    /// How long it is to be away.
+    fn away(&self) -> Duration {
+        match self {
+            NoTurn::Full => AWAY,
+            NoTurn::Ahead => Duration::ZERO,
+        }
+    }
+}
 
 async fn attempt<'a>(
     shared: &'a Shared,
@@ -212,8 +253,8 @@ async fn attempt<'a>(
     delivery: &Delivery,
     key: Key,
     decoded: Result<Task, BadTask>,
-    company: Company,
-) -> Result<Attempted<'a>, Full> {
+    mut company: Company,
+) -> Result<Attempted<'a>, NoTurn> {
     let task = match decoded {
         Ok(task) => task,
         Err(bad) => return Ok(Attempted::failed(Failure::BadTask(bad))),
@@ -224,8 +265,9 @@ async fn attempt<'a>(
     }
     let places = tokio::select! {
         biased;
-        places = wait_for_places(shared, &task.plugin, company) => places?,
+        places = wait_for_places(shared, &task.plugin, company.is_others()) => places?,
         () = shared.stop.draining() => return Ok(Attempted::interrupted()),
+        () = company.goes_back() => return Err(NoTurn::Ahead),
     };
     if !delivery.hold.is_live() {
         return Ok(Attempted::interrupted());
@@ -259,6 +301,7 @@ async fn attempt<'a>(
         },
     };
     drop(places);
+    company.end();
     shared.observers.tell(&Event::Finished {
         run,
         outcome: &outcome,
@@ -283,10 +326,10 @@ struct Places<'a> {
 async fn wait_for_places<'a>(
     shared: &'a Shared,
     plugin: &PluginName,
-    company: Company,
-) -> Result<Option<Places<'a>>, Full> {
+    is_among_others: bool,
+) -> Result<Option<Places<'a>>, NoTurn> {
     let plugin_now = shared.registry.get_or_await(plugin).await;
-    if company == Company::Nobody {
+    if !is_among_others {
         return Ok(None);
     }
     let bound = plugin_now.and_then(|plugin| plugin.manifest.concurrency);
@@ -295,7 +338,7 @@ async fn wait_for_places<'a>(
         Some(bound) => {
             let entered = shared.gate(plugin, bound).acquire_owned();
             let entered = tokio::time::timeout(AT_GATE, entered).await;
-            Some(entered.map_err(|_| Full)?.expect(OPEN))
+            Some(entered.map_err(|_| NoTurn::Full)?.expect(OPEN))
         }
     };
     Ok(Some(Places {

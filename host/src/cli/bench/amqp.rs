@@ -1,6 +1,6 @@
 //! A worker that burns down a filled quorum queue, beside the client library alone on the same queue.
 
-use super::burn::{Spent, burn, fill};
+use super::burn::{Spent, burn, fill, prefetches};
 use super::clock::process_time;
 use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit};
 use super::{Stand, no_op, queue};
@@ -29,7 +29,8 @@ pub(super) async fn measure(
             fill(&broker, &queue, tasks, &no_op()).await?;
             let bare = Bare::connect(options).await?;
             let cpu = process_time();
-            let wall = bare.consume_and_ack(&queue, config.prefetch, tasks).await?;
+            // As many as the worker came to hold.
+            let wall = bare.consume_and_ack(&queue, ours.prefetch, tasks).await?;
             let cpu = process_time() - cpu;
             bare.close().await;
             Ok((ours, Spent { wall, cpu }))
@@ -39,16 +40,17 @@ pub(super) async fn measure(
     Bare::connect(options).await?.remove(&queue).await?;
     let measured = measured?;
     let of = |figure: fn(Spent, u64) -> f64| {
-        let ours = measured.iter().map(|(ours, _)| figure(*ours, tasks));
+        let ours = measured.iter().map(|(ours, _)| figure(ours.spent, tasks));
         let bare = measured.iter().map(|(_, bare)| figure(*bare, tasks));
         (Figures::new(ours.collect()), Figures::new(bare.collect()))
     };
     let (rate, bare_rate) = of(Spent::per_second);
     let (cpu, bare_cpu) = of(Spent::cpu_each);
+    let prefetch = prefetches(measured.iter().map(|(ours, _)| ours.prefetch));
     Ok(vec![
         Row {
             bench: "amqp",
-            what: format!("{tasks} no-op tasks from a filled queue"),
+            what: format!("{tasks} no-op tasks from a filled queue, {prefetch}"),
             unit: Unit::PerSecond,
             ours: rate,
             beside: Some(Beside {

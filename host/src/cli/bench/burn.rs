@@ -1,7 +1,7 @@
 //! A worker that burns down a queue that was filled before, and what that took.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -28,6 +28,14 @@ pub(super) struct Spent {
     pub(super) cpu: Duration,
 }
 
+/// What a worker spent, and with what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Burnt {
+    pub(super) spent: Spent,
+    /// The most deliveries that might be unsettled at once.
+    pub(super) prefetch: u16,
+}
+
 impl Spent {
     pub(super) fn per_second(self, tasks: u64) -> f64 {
         tasks as f64 / self.wall.as_secs_f64()
@@ -50,6 +58,8 @@ struct Counts {
     done: Count,
     otherwise: Count,
     reached: Notify,
+    /// The most that it came to.
+    prefetch: AtomicU16,
 }
 
 /// A number that somebody may wait for.
@@ -92,6 +102,10 @@ impl Observer for Counter {
                 ..
             } => counts.done.add_one(),
             Event::Settled { .. } | Event::NotSettled { .. } => counts.otherwise.add_one(),
+            Event::Prefetch { prefetch, .. } => {
+                counts.prefetch.fetch_max(*prefetch, Ordering::Relaxed);
+                false
+            }
             Event::Broker(_)
             | Event::Plugin(_)
             | Event::Progress { .. }
@@ -155,7 +169,7 @@ pub(super) async fn fill(
 }
 
 /// Runs a worker until so many tasks are done. What is counted begins with the first task.
-pub(super) async fn burn(config: &Config, tasks: u64) -> Result<Spent, Stopped> {
+pub(super) async fn burn(config: &Config, tasks: u64) -> Result<Burnt, Stopped> {
     let counter = Counter::default();
     let rig = Rig::build(config, vec![Box::new(counter.clone())]).await?;
     let (switch, stop) = StopSwitch::new();
@@ -167,7 +181,21 @@ pub(super) async fn burn(config: &Config, tasks: u64) -> Result<Spent, Stopped> 
         wall: began.elapsed(),
         cpu: process_time() - cpu,
     };
+    let at_first = config.prefetch.at_first(config.slots.get());
+    let prefetch = at_first.max(counter.0.prefetch.load(Ordering::Relaxed));
     switch.drain();
     worker.await.context("the worker panicked")??;
-    ended.map(|()| spent)
+    ended.map(|()| Burnt { spent, prefetch })
+}
+
+/// What prefetches several runs came to, each of which is its baseline's too.
+pub(super) fn prefetches(runs: impl Iterator<Item = u16>) -> String {
+    let (least, most) = runs.fold((u16::MAX, 0), |(least, most), prefetch| {
+        (least.min(prefetch), most.max(prefetch))
+    });
+    if least < most {
+        format!("prefetch {least}..{most}")
+    } else {
+        format!("prefetch {most}")
+    }
 }

@@ -20,6 +20,7 @@ use crate::config::{BrokerConfig, Config};
 use crate::plugin::embedded;
 use crate::plugin::registry::Directory;
 use crate::worker::StopSwitch;
+use crate::worker::prefetch::Prefetch;
 
 const PAYLOADS: [u64; 7] = [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
 const AT_ONCE: [u64; 7] = [1, 3, 10, 30, 100, 300, 1_000];
@@ -110,9 +111,9 @@ async fn at_once(stand: &Stand<'_>) -> Result<Curve, Stopped> {
                 let run = pair.ours(&task, runs, at_once).await?;
                 let mut config = stand.embedded()?;
                 config.slots = slots.unwrap_or(NonZeroUsize::MIN);
-                config.prefetch = u16::try_from(at_once).unwrap_or(u16::MAX);
+                config.prefetch = Prefetch::Fixed(u16::try_from(at_once).unwrap_or(u16::MAX));
                 fill_embedded(&config, tasks, &[no_op()]).await?;
-                Ok((run, burn(&config, tasks).await?))
+                Ok((run, burn(&config, tasks).await?.spent))
             })
             .await?;
         runs_alone.add(at_once, measured.iter().map(|(run, _)| run.cpu_each(runs)));
@@ -153,7 +154,7 @@ async fn plugins(stand: &Stand<'_>) -> Result<[Curve; 2], Stopped> {
                 start_and_stop(&config).await?;
                 let took = began.elapsed();
                 fill_embedded(&config, tasks, &messages).await?;
-                Ok((burn(&config, tasks).await?, took))
+                Ok((burn(&config, tasks).await?.spent, took))
             })
             .await?;
         cost.add(plugins, measured.iter().map(|(it, _)| it.cpu_each(tasks)));
@@ -210,7 +211,7 @@ async fn on_queue(stand: &Stand<'_>, config: &Config, broker: &str) -> Result<Se
         let measured = stand
             .repeat(&format!("{length} tasks in the {broker}"), async || {
                 fill_up_to(config, length).await?;
-                burn(config, tasks).await
+                Ok(burn(config, tasks).await?.spent)
             })
             .await?;
         series.add(length, measured.iter().map(|spent| spent.cpu_each(tasks)));

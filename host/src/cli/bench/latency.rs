@@ -39,6 +39,7 @@ impl Observer for Watch {
             | Event::Line { .. }
             | Event::Repeated { .. }
             | Event::Finished { .. }
+            | Event::Prefetch { .. }
             | Event::Draining { .. } => return,
         };
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::broker::rabbitmq::Greeting;
 use crate::broker::sqlite::Durability;
 use crate::config::{BrokerConfig, Config};
+use crate::worker::prefetch::Prefetch;
 
 /// Hardware, system, broker and settings, each as a name and a value.
 pub(super) struct Machine(Vec<(&'static str, String)>);
@@ -58,7 +59,12 @@ impl Machine {
                 "settings",
                 format!(
                     "{} slots, prefetch {}, {} threads for plugins",
-                    config.slots, config.prefetch, config.threads
+                    config.slots,
+                    match config.prefetch {
+                        Prefetch::Fixed(prefetch) => prefetch.to_string(),
+                        Prefetch::Automatic => "automatic".to_owned(),
+                    },
+                    config.threads
                 ),
             ),
             ("measured", amount),

@@ -23,6 +23,7 @@ use crate::plugin::{Plugin, embedded};
 use crate::sandbox::{Cancel, Job};
 use crate::task::{Task, new_id};
 use crate::worker::StopSwitch;
+use crate::worker::prefetch::Prefetch;
 
 /// Tasks of a millisecond, one after the other.
 const TIMES: u64 = 300;
@@ -61,7 +62,9 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
     };
     let hogs = config.threads.get();
     config.slots = config.slots.max(NonZeroUsize::MIN.saturating_add(2 * hogs));
-    config.prefetch = config.prefetch.max(2);
+    if let Prefetch::Fixed(prefetch) = config.prefetch {
+        config.prefetch = Prefetch::Fixed(prefetch.max(2));
+    }
     // What still runs in the end is never to end by itself.
     config.grace = Duration::ZERO;
     for (name, wasm) in [("busy", embedded::busy()), ("hog", embedded::endless())] {
@@ -315,6 +318,7 @@ impl Observer for Watch {
             | Event::Progress { .. }
             | Event::Line { .. }
             | Event::Repeated { .. }
+            | Event::Prefetch { .. }
             | Event::Draining { .. } => return,
         };
         let sender = self.signs.lock().unwrap_or_else(PoisonError::into_inner);

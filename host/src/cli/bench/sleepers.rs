@@ -14,6 +14,7 @@ use crate::cli::Stopped;
 use crate::cli::worker::Rig;
 use crate::config::Config;
 use crate::worker::StopSwitch;
+use crate::worker::prefetch::Prefetch;
 
 const TASKS: u16 = 10_000;
 
@@ -27,7 +28,7 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
             let mut config = stand.embedded()?;
             config.slots =
                 NonZeroUsize::from(std::num::NonZeroU16::new(tasks).context("there are sleepers")?);
-            config.prefetch = tasks;
+            config.prefetch = Prefetch::Fixed(tasks);
             sleep(&config, tasks).await
         })
         .await?;

@@ -1,7 +1,7 @@
 //! A worker that burns down a filled embedded queue, beside the database alone.
 
 use super::Stand;
-use super::burn::{Spent, burn, fill};
+use super::burn::{burn, fill, prefetches};
 use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit};
 use super::no_op;
 use crate::broker::Broker;
@@ -30,7 +30,7 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
             };
             // While one half of a prefetch is written, the other half runs: a worker that is never
             // short of work has no more than that in a transaction.
-            let (queue, batch) = (queue.clone(), usize::from(config.prefetch / 2).max(1));
+            let (queue, batch) = (queue.clone(), usize::from(ours.prefetch / 2).max(1));
             let tasks = usize::try_from(tasks).unwrap_or(usize::MAX);
             let bare = tokio::task::spawn_blocking(move || {
                 baseline::claim_and_complete(&bare, &queue, &no_op(), tasks, batch)
@@ -39,14 +39,15 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
             Ok((ours, bare))
         })
         .await?;
-    let ours = measured.iter().map(|(ours, _)| ours.per_second(tasks));
+    let ours = measured
+        .iter()
+        .map(|(ours, _)| ours.spent.per_second(tasks));
     let bare = measured
         .iter()
         .map(|(_, bare)| tasks as f64 / bare.as_secs_f64());
     let rate = Figures::new(ours.collect());
-    let cpu = measured
-        .iter()
-        .map(|(ours, _)| Spent::cpu_each(*ours, tasks));
+    let cpu = measured.iter().map(|(ours, _)| ours.spent.cpu_each(tasks));
+    let prefetch = prefetches(measured.iter().map(|(ours, _)| ours.prefetch));
     let row = |what: String, unit, ours, beside, reach| Row {
         bench: "sqlite",
         what,
@@ -57,7 +58,7 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
     };
     Ok(vec![
         row(
-            format!("{tasks} no-op tasks from a filled queue"),
+            format!("{tasks} no-op tasks from a filled queue, {prefetch}"),
             Unit::PerSecond,
             rate.clone(),
             Some(Beside {

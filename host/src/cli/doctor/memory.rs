@@ -6,6 +6,7 @@ use super::finding::Finding;
 use crate::config::Config;
 use crate::plugin::Plugin;
 use crate::units::show_size;
+use crate::worker::prefetch::{self, Prefetch};
 
 const CHECK: &str = "memory";
 
@@ -34,17 +35,28 @@ pub(super) fn check(config: &Config, plugins: &[Arc<Plugin>]) -> Finding {
             format!("lower worker.slots, or limits.memory or run.concurrency in {plugin}.toml"),
         );
     }
-    let held = u64::from(config.prefetch) * config.queues.len() as u64 * config.rules.max_payload;
+    let unsettled = u64::from(config.prefetch.at_first(config.slots.get()));
+    let (ahead, ahead_shown, fix) = match config.prefetch {
+        Prefetch::Fixed(_) => (0, String::new(), "worker.prefetch"),
+        Prefetch::Automatic => (
+            prefetch::BYTES,
+            format!(" and {} held ahead", show_size(prefetch::BYTES)),
+            "worker.slots",
+        ),
+    };
+    let each = config.rules.max_payload;
+    let held = (unsettled * config.queues.len() as u64)
+        .saturating_mul(each)
+        .saturating_add(ahead);
     if needed.saturating_add(held) > available {
         return Finding::warn(
             CHECK,
             format!(
-                "tasks may take {needed_shown}, and {} unsettled payloads of {} each {} more, of {available_shown}",
-                config.prefetch,
-                show_size(config.rules.max_payload),
+                "tasks may take {needed_shown}, and {unsettled} unsettled payloads of {} each{ahead_shown} {} more, of {available_shown}",
+                show_size(each),
                 rounded(held),
             ),
-            "lower worker.prefetch, or worker.max_payload if no payload is that large",
+            format!("lower {fix}, or worker.max_payload if no payload is that large"),
         );
     }
     Finding::ok(

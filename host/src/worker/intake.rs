@@ -1,0 +1,218 @@
+//! [`Intake`]: takes deliveries from one queue and owns the attempts that they become.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::ahead::{Ahead, Ended, Held};
+use super::attempt::{self, Company};
+use super::prefetch::{EVERY, Policy, Prefetch, Seen};
+use super::{Shared, report_panic, trial};
+use crate::broker::{Consumer, Delivery, Suspects};
+use crate::event::Event;
+use crate::name::QueueName;
+
+/// The share of the grace period after which running plugins are told that they are cancelled; the
+/// rest is theirs to come to an end.
+const CANCEL_AFTER: f64 = 0.8;
+
+/// How long releases may take once the grace period is over.
+const RELEASE_WITHIN: Duration = Duration::from_secs(5);
+
+/// One queue's way into a worker.
+pub(super) struct Intake {
+    shared: Arc<Shared>,
+    queue: QueueName,
+    consumer: Box<dyn Consumer>,
+    attempts: JoinSet<()>,
+    /// None where the operator has said how many deliveries there may be.
+    foresight: Option<Foresight>,
+}
+
+/// What decides how many deliveries to ask for, and what it has seen of them since it last looked.
+struct Foresight {
+    policy: Policy,
+    ahead: Arc<Ahead>,
+    looked: Instant,
+    seen: Seen,
+}
+
+impl Intake {
+    pub(super) fn new(shared: Arc<Shared>, queue: QueueName, consumer: Box<dyn Consumer>) -> Self {
+        let settings = &shared.settings;
+        let foresight = match settings.prefetch {
+            Prefetch::Fixed(_) => None,
+            Prefetch::Automatic => Some(Foresight::new(settings.slots, settings.queues.len())),
+        };
+        Intake {
+            shared,
+            queue,
+            consumer,
+            attempts: JoinSet::new(),
+            foresight,
+        }
+    }
+
+    /// Takes and runs until the worker takes no more tasks, and then drains.
+    pub(super) async fn run(mut self, suspects: Box<dyn Suspects>) {
+        let trials = trial::hold(self.shared.clone(), self.queue.clone(), suspects);
+        self.attempts.spawn(trials);
+        let settings = &self.shared.settings;
+        let limit = usize::from(settings.prefetch.at_most(settings.slots));
+        let mut batch: Vec<Delivery> = Vec::new();
+        let stop = self.shared.stop.clone();
+        loop {
+            let due = self.foresight.as_ref().and_then(Foresight::due);
+            tokio::select! {
+                () = stop.draining() => break,
+                () = self.consumer.next(&mut batch, limit) => self.begin(&mut batch).await,
+                Some(ended) = self.attempts.join_next() => report_panic(ended),
+                () = until(due) => {}
+            }
+            self.look();
+        }
+        self.drain().await;
+    }
+
+    /// Starts an attempt for each delivery. What is suspected leaves the queue first, before another of
+    /// them can kill the worker once more.
+    async fn begin(&mut self, batch: &mut Vec<Delivery>) {
+        let suspected = batch.extract_if(.., |delivery| {
+            attempt::is_suspect(&self.shared, &self.queue, delivery)
+        });
+        let suspected = suspected.map(|delivery| {
+            let (shared, queue) = (self.shared.clone(), self.queue.clone());
+            attempt::run(shared, queue, delivery, Company::Others(None))
+        });
+        join_all(suspected.collect::<Vec<_>>()).await;
+        let now = Instant::now();
+        let foresight = &mut self.foresight;
+        let (shared, queue) = (&self.shared, &self.queue);
+        let attempts = batch.drain(..).map(|delivery| {
+            let held = foresight.as_mut().map(|it| it.hold(&delivery, now));
+            let company = Company::Others(held);
+            attempt::run(shared.clone(), queue.clone(), delivery, company)
+        });
+        // On the guests' threads, where a run costs no change of threads, and several as one: what is
+        // handed from threads to others, and told back, costs more than it does there.
+        let threads = self.shared.sandbox.threads();
+        let mut attempts: Vec<_> = attempts.collect();
+        if attempts.len() > 1 {
+            self.attempts.spawn_on(all(attempts), threads);
+        } else if let Some(only) = attempts.pop() {
+            self.attempts.spawn_on(only, threads);
+        }
+        self.shared.sandbox.make_way();
+    }
+
+    /// Asks for another number of deliveries if that is better.
+    fn look(&mut self) {
+        let Some(prefetch) = self.foresight.as_mut().and_then(Foresight::look) else {
+            return;
+        };
+        self.consumer.set_prefetch(prefetch);
+        self.shared.observers.tell(&Event::Prefetch {
+            queue: &self.queue,
+            prefetch,
+        });
+    }
+
+    async fn drain(&mut self) {
+        let grace = self.shared.settings.grace;
+        let running = self.shared.runs.count();
+        self.shared
+            .observers
+            .tell(&Event::Draining { running, grace });
+        self.consumer.stop().await;
+        if self.all_ended_within(grace.mul_f64(CANCEL_AFTER)).await {
+            return;
+        }
+        self.shared.cancel.cancel();
+        if self
+            .all_ended_within(grace.mul_f64(1.0 - CANCEL_AFTER))
+            .await
+        {
+            return;
+        }
+        self.shared.stop.interrupt();
+        if !self.all_ended_within(RELEASE_WITHIN).await {
+            tracing::warn!(
+                "the broker did not take back every task in time; it delivers them again by itself"
+            );
+        }
+    }
+
+    async fn all_ended_within(&mut self, time: Duration) -> bool {
+        let all_ended = async {
+            while let Some(ended) = self.attempts.join_next().await {
+                report_panic(ended);
+            }
+        };
+        tokio::time::timeout(time, all_ended).await.is_ok()
+    }
+}
+
+impl Foresight {
+    fn new(slots: usize, queues: usize) -> Self {
+        let policy = Policy::new(slots, queues);
+        Foresight {
+            ahead: Arc::new(Ahead::new(policy.prefetch())),
+            policy,
+            looked: Instant::now(),
+            seen: Seen::default(),
+        }
+    }
+
+    fn hold(&mut self, delivery: &Delivery, now: Instant) -> Held {
+        let is_crashed = delivery.crashes > 0;
+        self.seen.taken += 1;
+        self.seen.bytes += delivery.message.body.len() as u64;
+        self.seen.is_crashed |= is_crashed;
+        self.ahead.hold(now, !is_crashed)
+    }
+
+    /// When to look though nothing comes. None: what there is would be no more than the slots.
+    fn due(&self) -> Option<Instant> {
+        self.policy.is_grown().then(|| self.looked + EVERY)
+    }
+
+    /// Some: so many deliveries are to be asked for from now on.
+    fn look(&mut self) -> Option<u16> {
+        let now = Instant::now();
+        let time = now - self.looked;
+        if time < EVERY {
+            return None;
+        }
+        self.looked = now;
+        let Ended { count, took } = self.ahead.ended();
+        let seen = Seen {
+            time,
+            ended: count,
+            took,
+            held: self.ahead.held(),
+            ..std::mem::take(&mut self.seen)
+        };
+        let prefetch = self.policy.look(seen)?;
+        self.ahead.want(prefetch);
+        Some(prefetch)
+    }
+}
+
+/// Waits until then, or for ever.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Makes a batch's attempts beside each other, so that none can hold up or end another.
+async fn all(attempts: Vec<impl Future<Output = ()> + Send + 'static>) {
+    let mut running: JoinSet<()> = attempts.into_iter().collect();
+    while let Some(ended) = running.join_next().await {
+        report_panic(ended);
+    }
+}
