@@ -147,11 +147,11 @@ fn what_is_held_ahead_is_counted_where_the_worker_decides_it() {
     let place = Place::new();
     place.file(
         "scutwork.toml",
-        "[worker]\nslots = 60000\nmax_payload = \"1GiB\"\n[limits]\nmemory = \"64KiB\"\n",
+        "[worker]\nslots = 20\nmax_payload = \"900GiB\"\n",
     );
     let text = doctor(&place, "sqlite:queue.db", "work", 0);
     let told = line(&text, "warn", "memory");
-    let held = "60000 unsettled payloads of 1GiB each and 32MiB held ahead";
+    let held = "20 unsettled payloads of 900GiB each and 32MiB held ahead";
     assert!(told.contains(held), "{told}");
     assert!(told.contains("lower worker.slots"), "{told}");
 }
