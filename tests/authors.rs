@@ -22,7 +22,12 @@ fn toolchains() -> Option<PathBuf> {
 fn place() -> Place {
     let mut place = Place::new();
     let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("authors");
-    place.set("CARGO_TARGET_DIR", kept.join("rust"));
+    // For each test its own: cargo takes packages of one name, each in a workspace of its own, for the same,
+    // and one that another test has just built for fresh.
+    let test = std::thread::current()
+        .name()
+        .map(|name| name.replace("::", "-"));
+    place.set("CARGO_TARGET_DIR", kept.join("rust").join(test.unwrap()));
     place.set("GOCACHE", kept.join("go"));
     place.set("ZIG_GLOBAL_CACHE_DIR", kept.join("zig"));
     if let Some(toolchains) = toolchains() {

@@ -86,8 +86,9 @@ fn what_was_held_ahead_is_run_by_others_when_tasks_become_long(
     for _ in 0..10 {
         second.wait_for("started");
     }
-    first.kill();
+    // This one first, which has room for what the other one runs.
     second.kill();
+    first.kill();
     let (_, first) = first.wait();
     let (_, second) = second.wait();
     let begun = |said: &str| {
