@@ -36,6 +36,7 @@ use crate::name::QueueName;
 use crate::plugin::embedded;
 use crate::plugin::registry::Directory;
 use crate::task::new_id;
+use crate::worker::prefetch::Prefetch;
 
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
@@ -114,6 +115,18 @@ impl Stand<'_> {
         match (&self.config.broker, &self.without_rabbitmq) {
             (BrokerConfig::RabbitMq(options), None) => Some(options),
             (BrokerConfig::RabbitMq(_) | BrokerConfig::Sqlite(_), _) => None,
+        }
+    }
+
+    /// What a worker's rate is measured with: what was set. Else with as many as there are slots, with which the
+    /// bare libraries are bound by what binds a worker, and as a worker does that decides it.
+    fn prefetches(&self) -> Vec<Prefetch> {
+        match self.config.prefetch {
+            Prefetch::Fixed(_) => vec![self.config.prefetch],
+            Prefetch::Automatic => {
+                let slots = Prefetch::Automatic.at_first(self.config.slots.get());
+                vec![Prefetch::Fixed(slots), Prefetch::Automatic]
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use crate::broker::rabbitmq::baseline::Bare;
 use crate::broker::rabbitmq::{RabbitMq, RabbitMqOptions};
 use crate::cli::Stopped;
 use crate::config::BrokerConfig;
+use crate::worker::prefetch::Prefetch;
 
 const TASKS: u64 = 50_000;
 
@@ -16,8 +17,21 @@ pub(super) async fn measure(
     stand: &Stand<'_>,
     options: &RabbitMqOptions,
 ) -> Result<Vec<Row>, Stopped> {
+    let mut rows = Vec::new();
+    for prefetch in stand.prefetches() {
+        rows.extend(of_prefetch(stand, options, prefetch).await?);
+    }
+    Ok(rows)
+}
+
+async fn of_prefetch(
+    stand: &Stand<'_>,
+    options: &RabbitMqOptions,
+    prefetch: Prefetch,
+) -> Result<Vec<Row>, Stopped> {
     let mut config = stand.embedded()?;
     config.broker = BrokerConfig::RabbitMq(options.clone());
+    config.prefetch = prefetch;
     let queue = queue()?;
     config.queues = vec![queue.clone()];
     let tasks = stand.tasks(TASKS);
@@ -46,11 +60,13 @@ pub(super) async fn measure(
     };
     let (rate, bare_rate) = of(Spent::per_second);
     let (cpu, bare_cpu) = of(Spent::cpu_each);
-    let prefetch = prefetches(measured.iter().map(|(ours, _)| ours.prefetch));
+    let held = prefetches(measured.iter().map(|(ours, _)| ours.prefetch));
+    // With more in hand, the library alone is bound by the processor, which it has for itself.
+    let at_least = (prefetch != Prefetch::Automatic).then_some(Reach::AtLeast(0.5));
     Ok(vec![
         Row {
             bench: "amqp",
-            what: format!("{tasks} no-op tasks from a filled queue, {prefetch}"),
+            what: format!("{tasks} no-op tasks from a filled queue, {held}"),
             unit: Unit::PerSecond,
             ours: rate,
             beside: Some(Beside {
@@ -58,7 +74,7 @@ pub(super) async fn measure(
                 figures: bare_rate,
                 by: Comparison::Ratio,
             }),
-            reach: Some(Reach::AtLeast(0.5)),
+            reach: at_least,
         },
         Row {
             bench: "amqp",

@@ -8,14 +8,24 @@ use crate::broker::Broker;
 use crate::broker::sqlite::{Sqlite, SqliteOptions, baseline};
 use crate::cli::Stopped;
 use crate::config::BrokerConfig;
+use crate::worker::prefetch::Prefetch;
 
 const TASKS: u64 = 200_000;
 
 pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
+    let mut rows = Vec::new();
+    for prefetch in stand.prefetches() {
+        rows.extend(of_prefetch(stand, prefetch).await?);
+    }
+    Ok(rows)
+}
+
+async fn of_prefetch(stand: &Stand<'_>, prefetch: Prefetch) -> Result<Vec<Row>, Stopped> {
     let tasks = stand.tasks(TASKS);
     let measured = stand
         .repeat("sqlite", async || {
-            let config = stand.embedded()?;
+            let mut config = stand.embedded()?;
+            config.prefetch = prefetch;
             let queue = &config.queues[0];
             let BrokerConfig::Sqlite(options) = &config.broker else {
                 unreachable!("an embedded queue was asked for");
@@ -47,7 +57,9 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
         .map(|(_, bare)| tasks as f64 / bare.as_secs_f64());
     let rate = Figures::new(ours.collect());
     let cpu = measured.iter().map(|(ours, _)| ours.spent.cpu_each(tasks));
-    let prefetch = prefetches(measured.iter().map(|(ours, _)| ours.prefetch));
+    let held = prefetches(measured.iter().map(|(ours, _)| ours.prefetch));
+    // With more in a transaction, the database alone takes less for a message than a run takes.
+    let at_least = (prefetch != Prefetch::Automatic).then_some(Reach::AtLeast(0.8));
     let row = |what: String, unit, ours, beside, reach| Row {
         bench: "sqlite",
         what,
@@ -58,7 +70,7 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
     };
     Ok(vec![
         row(
-            format!("{tasks} no-op tasks from a filled queue, {prefetch}"),
+            format!("{tasks} no-op tasks from a filled queue, {held}"),
             Unit::PerSecond,
             rate.clone(),
             Some(Beside {
@@ -66,7 +78,7 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
                 figures: Figures::new(bare.collect()),
                 by: Comparison::Ratio,
             }),
-            Some(Reach::AtLeast(0.8)),
+            at_least,
         ),
         row(
             "the same".to_owned(),
