@@ -10,6 +10,7 @@ use super::no_op;
 use crate::cli::Stopped;
 use crate::cli::worker::Rig;
 use crate::worker::StopSwitch;
+use crate::worker::prefetch::Prefetch;
 
 const FEW: u64 = 10_000;
 const MANY: u64 = 1_000_000;
@@ -18,8 +19,17 @@ const MANY: u64 = 1_000_000;
 const AT_ONCE: u64 = 10_000;
 
 pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
+    let mut rows = Vec::new();
+    for prefetch in stand.prefetches() {
+        rows.extend(of_prefetch(stand, prefetch).await?);
+    }
+    Ok(rows)
+}
+
+async fn of_prefetch(stand: &Stand<'_>, prefetch: Prefetch) -> Result<Option<Row>, Stopped> {
     let many = stand.tasks(MANY);
-    let config = stand.embedded()?;
+    let mut config = stand.embedded()?;
+    config.prefetch = prefetch;
     let counter = Counter::default();
     let rig = Rig::build(&config, vec![Box::new(counter.clone())]).await?;
     let broker = rig.broker.clone();
@@ -39,12 +49,12 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
     switch.drain();
     worker.await.context("the worker panicked")??;
     // Where the system does not tell, there is nothing to show.
-    let Some((few, many_kib)) = after_few.zip(after_many) else {
-        return Ok(Vec::new());
-    };
-    Ok(vec![Row {
+    let row = |(few, many_kib): (u64, u64)| Row {
         bench: "soak",
-        what: format!("memory after {many} tasks"),
+        what: match prefetch {
+            Prefetch::Fixed(prefetch) => format!("memory after {many} tasks, prefetch {prefetch}"),
+            Prefetch::Automatic => format!("memory after {many} tasks, prefetch automatic"),
+        },
         unit: Unit::Kib,
         ours: Figures::new(vec![many_kib as f64]),
         beside: Some(Beside {
@@ -52,7 +62,9 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
             figures: Figures::new(vec![few as f64]),
             by: Comparison::Ratio,
         }),
-        // The allocator and the queue's cache breathe by some per cent.
-        reach: Some(Reach::AtMost(1.1)),
-    }])
+        // The allocator and the queue's cache breathe by some per cent. What decides how much to hold has not
+        // decided yet after the few.
+        reach: (prefetch != Prefetch::Automatic).then_some(Reach::AtMost(1.1)),
+    };
+    Ok(after_few.zip(after_many).map(row))
 }
