@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::RabbitMqOptions;
 use super::address::Address;
 use super::inlet::{self, Inlet};
+use super::pace::Pace;
 use crate::broker::BrokerError;
 
 /// How long one address may take to answer, TLS and login included.
@@ -102,11 +103,12 @@ impl Connector {
 
     /// Waits before the next try to connect: this long, or until an address takes connections at which
     /// nobody listened before. To ask that costs next to nothing and is done about every second, so that
-    /// a broker that is back is not left waiting.
-    pub(super) async fn wait(&self, wait: Duration) {
+    /// a broker that is back is not left waiting. The pace begins anew then: a broker that has just started
+    /// may refuse what it will take in a moment, and how long it was away says nothing of that.
+    pub(super) async fn wait(&self, wait: Duration, pace: &mut Pace) {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = self.is_back() => {}
+            () = self.is_back() => *pace = Pace::new(),
         }
     }
 
@@ -382,4 +384,37 @@ fn explain_io(address: &Address, error: &io::Error) -> BrokerError {
         _ => "check the broker URL and the network",
     };
     BrokerError::Unavailable(anyhow!("cannot connect to {address}: {text}; {advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_listens_again_is_tried_at_once_and_at_the_pace_of_a_beginning() {
+        let address = {
+            let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            free.local_addr().unwrap()
+        };
+        let options = RabbitMqOptions::new(vec![format!("amqp://{address}")]);
+        let connector = Connector::new(&options).unwrap();
+        let mut pace = Pace::new();
+        let waits: Vec<Duration> = (0..20).map(|_| pace.wait()).collect();
+        // It comes and goes, so that it is seen gone and then seen back, whenever somebody looks first.
+        let coming_and_going = async {
+            loop {
+                tokio::time::sleep(PROBE).await;
+                let _here = TcpListener::bind(address).await;
+                tokio::time::sleep(2 * PROBE).await;
+            }
+        };
+        tokio::select! {
+            () = connector.wait(Duration::MAX, &mut pace) => {}
+            () = coming_and_going => unreachable!(),
+        }
+        assert_eq!(pace.wait(), waits[0]);
+        assert_ne!(waits[19], waits[0]);
+    }
 }

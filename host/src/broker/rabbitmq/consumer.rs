@@ -232,7 +232,7 @@ impl Source {
                 format!("{why}; trying again within {}", show_duration(wait)),
             ));
             tokio::select! {
-                () = self.connector.wait(wait) => {}
+                () = self.connector.wait(wait, &mut pace) => {}
                 () = stopped.asked() => return,
             }
             opened = tokio::select! {

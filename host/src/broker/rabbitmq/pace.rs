@@ -5,6 +5,9 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// What has held for so long was a success, however long the waits before it had become.
+const SOUND: Duration = Duration::from_secs(5);
+
 /// Waits that grow from 0.2 to 30 seconds, shortened at random by up to a half, so that workers that
 /// lost the same broker do not all come back in the same moment.
 pub(super) struct Pace {
@@ -26,7 +29,7 @@ impl Pace {
     /// The last try held for `lived`. One that ended at once does not count as a success, lest a
     /// queue that always refuses be asked without end.
     pub(super) fn lived(&mut self, lived: Duration) {
-        if lived > self.next {
+        if lived > self.next.min(SOUND) {
             self.next = SHORTEST;
         }
     }
@@ -44,7 +47,9 @@ mod tests {
         assert!(waits[0] == SHORTEST && waits[19] >= LONGEST / 2);
         pace.lived(Duration::from_millis(1));
         assert!(pace.wait() >= LONGEST / 2);
-        pace.lived(LONGEST * 2);
+        pace.lived(SOUND);
+        assert!(pace.wait() >= LONGEST / 2);
+        pace.lived(SOUND + Duration::from_millis(1));
         assert_eq!(pace.wait(), SHORTEST);
     }
 }

@@ -154,7 +154,7 @@ async fn supervise(
             show_duration(wait)
         )));
         tokio::select! {
-            () = connector.wait(wait) => {}
+            () = connector.wait(wait, &mut pace) => {}
             () = stopped.asked() => return,
         }
         opened = tokio::select! {

@@ -98,7 +98,7 @@ impl Scheduler {
                 show_duration(wait),
             )));
             tokio::select! {
-                () = self.connector.wait(wait) => {}
+                () = self.connector.wait(wait, &mut pace) => {}
                 () = stopped.asked() => return,
             }
         }
