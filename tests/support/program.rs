@@ -12,6 +12,9 @@ use scutwork::plugin::embedded;
 /// Longer than anything takes here, even on a busy machine. Reaching it fails the test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How many lines of a command are shown when a test fails.
+const LAST_WORDS: usize = 40;
+
 /// A folder to start the program in, with a plugin directory. Removed when dropped.
 pub(crate) struct Place {
     folder: tempfile::TempDir,
@@ -318,5 +321,11 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            // Whatever failed, this is where to look for why. The pipe is empty soon: its writer is gone.
+            self.seen.extend(self.lines.iter());
+            let last = self.seen.len().saturating_sub(LAST_WORDS);
+            eprintln!("a command said last:\n{}", self.seen[last..].join("\n"));
+        }
     }
 }
