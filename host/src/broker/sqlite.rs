@@ -13,6 +13,8 @@ pub mod examination;
 mod fault;
 pub mod file_system;
 mod identity;
+mod log;
+mod patience;
 mod presence;
 mod reader;
 mod replies;
@@ -35,6 +37,7 @@ use self::consumer::SqliteConsumer;
 use self::dead_letters::SqliteDeadLetters;
 use self::desk::Desk;
 use self::identity::Identity;
+use self::log::Log;
 use self::presence::Presence;
 use self::reader::Reader;
 use self::replies::SqliteReplies;
@@ -103,6 +106,8 @@ impl Sqlite {
             notices(Notice::Warning(warning));
         }
         let (connection, clock) = schema::open(&path, options.durability)?;
+        let log = Log::of(&connection, options.durability)
+            .map_err(|error| fault::explain(&path, &error))?;
         let reader = schema::open_reader(&path)?;
         let identity = Identity::of(&path)
             .map_err(|_| fault::explain(&path, &rusqlite::Error::InvalidPath(path.clone())))?;
@@ -114,6 +119,7 @@ impl Sqlite {
         })?;
         let (desk, thread) = Writer::start(
             connection,
+            log,
             clock,
             identity,
             presence,

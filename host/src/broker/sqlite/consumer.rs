@@ -307,7 +307,7 @@ impl Hold for SqliteHold {
         let (fate, reply) = decide(settlement);
         let reply_to = message.reply_to;
         let answer = place.ask(
-            Kind::Give,
+            Kind::Settle,
             |_| Vec::new(),
             move |store| {
                 let reply = match (&reply_to, &reply) {

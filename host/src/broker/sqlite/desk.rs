@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::anyhow;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::patience::Patience;
 use super::store::Store;
 use crate::broker::BrokerError;
 
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     strays: Mutex<Vec<Stray>>,
     pub(super) open: AtomicBool,
     pub(super) closing: Notify,
+    pub(super) patience: Patience,
     pub(super) path: PathBuf,
 }
 
@@ -46,6 +48,8 @@ pub(super) struct Stray {
 pub(super) enum Kind {
     /// Brings something; always writes.
     Give,
+    /// The same, and it is the end of something that was taken.
+    Settle,
     /// Takes what is there, after all that gives; writes nothing if nothing is there.
     Take,
 }
@@ -96,7 +100,10 @@ where
 pub(super) type Answer<T> = oneshot::Receiver<Result<T, BrokerError>>;
 
 /// A place in the writer's queue.
-pub(super) struct Place<'a>(mpsc::Permit<'a, Box<dyn Job>>);
+pub(super) struct Place<'a> {
+    permit: mpsc::Permit<'a, Box<dyn Job>>,
+    desk: &'a Desk,
+}
 
 impl Place<'_> {
     /// Takes the place for work whose result goes back by `unwanted` if nobody waits for it then.
@@ -106,13 +113,16 @@ impl Place<'_> {
         W: FnMut(&Store<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (answer, receiver) = oneshot::channel();
-        self.0.send(Box::new(Asked {
+        self.permit.send(Box::new(Asked {
             kind,
             work,
             value: None,
             answer,
             unwanted,
         }));
+        let inbox = &self.desk.inbox;
+        let waiting = inbox.max_capacity() - inbox.capacity();
+        self.desk.shared.patience.came(waiting);
         receiver
     }
 }
@@ -126,6 +136,7 @@ impl Desk {
             strays: Mutex::default(),
             open: AtomicBool::new(true),
             closing: Notify::new(),
+            patience: Patience::new(),
             path,
         });
         let desk = Desk {
@@ -140,13 +151,16 @@ impl Desk {
     /// # Errors
     /// When the broker was closed.
     pub(super) async fn place(&self) -> Result<Place<'_>, BrokerError> {
-        let permit = self.inbox.reserve().await;
-        permit.map(Place).map_err(|_| self.closed())
+        match self.inbox.reserve().await {
+            Ok(permit) => Ok(Place { permit, desk: self }),
+            Err(_) => Err(self.closed()),
+        }
     }
 
     /// A place in the writer's queue, if there is one free now.
     pub(super) fn try_place(&self) -> Option<Place<'_>> {
-        self.inbox.try_reserve().ok().map(Place)
+        let permit = self.inbox.try_reserve().ok()?;
+        Some(Place { permit, desk: self })
     }
 
     /// Has `work` done within a transaction, and returns once it is committed.

@@ -22,6 +22,8 @@ pub(super) struct Store<'a> {
     now: i64,
     /// Something was written that others may be waiting for.
     news: Cell<bool>,
+    /// By how many more messages this process holds.
+    taken: Cell<isize>,
 }
 
 /// A message that is now held by this process.
@@ -58,12 +60,18 @@ impl<'a> Store<'a> {
             owner,
             now,
             news: Cell::new(false),
+            taken: Cell::new(0),
         }
     }
 
     /// Whether someone who waits, here or in another process, should look again after the commit.
     pub(super) fn has_news(&self) -> bool {
         self.news.get()
+    }
+
+    /// By how many more messages this process holds after the commit.
+    pub(super) fn taken(&self) -> isize {
+        self.taken.get()
     }
 
     /// The queue's id, made if there is none.
@@ -227,6 +235,8 @@ impl<'a> Store<'a> {
             "INSERT INTO held (id, owner, queue, rank, due, crashes, attempt, parked_since, on_trial)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
+        self.taken
+            .update(|count| count.saturating_add_unsigned(places.len()));
         for (claimed, (rank, due)) in taken[first..].iter().zip(places) {
             let record = &claimed.message.record;
             unqueue.execute([queue, rank, due, claimed.id])?;
@@ -270,6 +280,7 @@ impl<'a> Store<'a> {
         let Some((queue, rank)) = held else {
             return Ok(false);
         };
+        self.taken.update(|count| count - 1);
         match fate {
             Fate::Delete => {
                 self.connection
@@ -318,8 +329,10 @@ impl<'a> Store<'a> {
 
     /// Gives a message of ours back to its old place, unless it is no longer ours.
     pub(super) fn give_back(&self, id: i64, crashed: bool) -> rusqlite::Result<()> {
-        self.put_back("id = ?2 AND owner = ?1", params![self.owner, id], crashed)
-            .map(drop)
+        let moved = self.put_back("id = ?2 AND owner = ?1", params![self.owner, id], crashed)?;
+        self.taken
+            .update(|count| count.saturating_sub_unsigned(moved));
+        Ok(())
     }
 
     /// Gives everything that `owner` holds back to its old place, counts a crash against each, and

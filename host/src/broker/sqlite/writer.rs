@@ -1,12 +1,13 @@
 //! The writer: one thread that owns the connection and puts everything that is asked of it at the
-//! same time into one transaction, so that many callers share the price of one disk flush.
+//! same time into one transaction, so that many callers share the price of one disk flush. Who takes does
+//! not even wait for that: what is taken runs while the disk is at work.
 //!
 //! It knows transactions and who lives; what is written is the business of those who ask.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::mpsc;
@@ -16,6 +17,7 @@ use super::clock::Clock;
 use super::desk::{Desk, Job, Kind, PLACES, Shared};
 use super::fault;
 use super::identity::Identity;
+use super::log::Log;
 use super::presence::Presence;
 use super::store::Store;
 use crate::broker::{Notice, NoticeSink};
@@ -29,9 +31,29 @@ const PRUNE_EVERY: u32 = 60;
 /// Tries of a transaction that meets another process's, each as long as the connection's patience.
 const TRIES: u32 = 3;
 
+/// How much of the time that a transaction took may be waited for more to share the next one.
+const SHARE: u32 = 2;
+
+/// The most of that.
+const LINGER: Duration = Duration::from_micros(500);
+
+/// How long after a transaction another one comes that is one of many.
+const BUSY: Duration = Duration::from_millis(1);
+
+/// Whether something was committed that others may be waiting for.
+#[derive(Clone, Copy)]
+struct News(bool);
+
+/// A transaction that is over.
+struct Past {
+    took: Duration,
+    ended: Instant,
+}
+
 /// What the thread owns.
 pub(super) struct Writer {
     connection: Connection,
+    log: Log,
     clock: Clock,
     identity: Identity,
     presence: Presence,
@@ -41,14 +63,22 @@ pub(super) struct Writer {
     notices: NoticeSink,
     reply_ttl: Duration,
     ticks: u32,
+    /// About how many messages this process holds. Others may have taken some for those of a dead one.
+    held: usize,
+    last: Option<Past>,
     /// The last look after the queue failed, and was told of.
     is_failing: bool,
 }
 
 impl Writer {
     /// Starts the thread. It ends after [`Desk::close`], with the connection closed.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one thing that the thread owns"
+    )]
     pub(super) fn start(
         connection: Connection,
+        log: Log,
         clock: Clock,
         identity: Identity,
         presence: Presence,
@@ -66,6 +96,7 @@ impl Writer {
         }
         let writer = Writer {
             connection,
+            log,
             clock,
             identity,
             presence,
@@ -74,6 +105,8 @@ impl Writer {
             notices,
             reply_ttl,
             ticks: 0,
+            held: 0,
+            last: None,
             is_failing: false,
         };
         // The thread waits for jobs and for time alone; nothing else ever runs on it.
@@ -101,6 +134,7 @@ impl Writer {
                     if count == 0 {
                         break;
                     }
+                    self.await_company(&mut inbox, &mut jobs);
                     self.work(std::mem::take(&mut jobs));
                 }
             }
@@ -112,8 +146,31 @@ impl Writer {
         self.leave();
     }
 
+    /// While much is settled, waits for what is soon settled too: a transaction costs as much as many ends, and
+    /// what nobody waits for here runs meanwhile. One that comes alone is not kept waiting.
+    fn await_company(
+        &self,
+        inbox: &mut mpsc::Receiver<Box<dyn Job>>,
+        jobs: &mut Vec<Box<dyn Job>>,
+    ) {
+        let settled = jobs.iter().filter(|job| job.kind() == Kind::Settle).count();
+        let Some(last) = &self.last else { return };
+        if settled == 0 || settled >= self.held || last.ended.elapsed() > BUSY {
+            return;
+        }
+        let most = LINGER.min(last.took / SHARE);
+        let missing = self.held - settled;
+        self.shared.patience.wait(missing, most, || inbox.len());
+        while jobs.len() < PLACES
+            && let Ok(job) = inbox.try_recv()
+        {
+            jobs.push(job);
+        }
+    }
+
     /// Does the jobs in one transaction and answers each.
     fn work(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        let began = Instant::now();
         // Claims last, so that they find what was published beside them.
         jobs.sort_by_key(|job| job.kind() == Kind::Take);
         let outcome = self.transact(&mut jobs);
@@ -123,24 +180,47 @@ impl Writer {
                 for job in jobs {
                     let mut alone = vec![job];
                     let outcome = self.transact(&mut alone);
-                    self.answer(alone, &outcome);
+                    self.conclude(alone, outcome);
                 }
             }
-            outcome => self.answer(jobs, &outcome),
+            outcome => self.conclude(jobs, outcome),
+        }
+        let ended = Instant::now();
+        self.last = Some(Past {
+            took: ended - began,
+            ended,
+        });
+    }
+
+    /// Answers each job: what takes at once, for what it took is there again after a loss of power; what gives
+    /// when it is on the disk. Then others hear of it, so that nobody is told of an end that may yet be undone.
+    fn conclude(&mut self, mut jobs: Vec<Box<dyn Job>>, outcome: rusqlite::Result<News>) {
+        let given = jobs.iter().position(|job| job.kind() == Kind::Take);
+        let taking = jobs.split_off(given.unwrap_or(jobs.len()));
+        self.answer(taking, &outcome);
+        let outcome = outcome.and_then(|news| {
+            if !jobs.is_empty() {
+                self.log.flush(&self.connection)?;
+            }
+            Ok(news)
+        });
+        self.answer(jobs, &outcome);
+        if let Ok(news) = outcome {
+            self.tell(news);
         }
     }
 
-    fn answer(&self, jobs: Vec<Box<dyn Job>>, outcome: &rusqlite::Result<()>) {
+    fn answer(&self, jobs: Vec<Box<dyn Job>>, outcome: &rusqlite::Result<News>) {
         for job in jobs {
             let outcome = match outcome {
-                Ok(()) => Ok(()),
+                Ok(_) => Ok(()),
                 Err(error) => Err(fault::explain(&self.shared.path, error)),
             };
             job.finish(outcome, &self.shared);
         }
     }
 
-    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<News> {
         let mut behavior = if jobs.iter().all(|job| job.kind() == Kind::Take) {
             // Claims that find nothing then neither write nor lock.
             TransactionBehavior::Deferred
@@ -149,7 +229,7 @@ impl Writer {
         };
         let mut tries = 0;
         loop {
-            let outcome = self.transaction(behavior, |store| {
+            let outcome = self.commit(behavior, |store| {
                 jobs.iter_mut().try_for_each(|job| job.run(store))
             });
             tries += 1;
@@ -158,32 +238,48 @@ impl Writer {
                 Err(error) if fault::is_passing(&error) && tries < TRIES => {
                     behavior = TransactionBehavior::Immediate;
                 }
-                outcome => return outcome,
+                outcome => return outcome.map(|((), news)| news),
             }
         }
     }
 
-    /// Runs `work` in a transaction; once it is committed, wakes whoever waits for what it wrote.
+    /// Runs `work` in a transaction; once it is committed, wakes whoever waits for what it wrote. A loss of
+    /// power may undo it.
     fn transaction<T>(
         &mut self,
         behavior: TransactionBehavior,
-        mut work: impl FnMut(&Store<'_>) -> rusqlite::Result<T>,
+        work: impl FnMut(&Store<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
+        let (value, news) = self.commit(behavior, work)?;
+        self.tell(news);
+        Ok(value)
+    }
+
+    fn commit<T>(
+        &mut self,
+        behavior: TransactionBehavior,
+        mut work: impl FnMut(&Store<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<(T, News)> {
         self.identity.check()?;
         let transaction = self.connection.transaction_with_behavior(behavior)?;
         let store = Store::new(&transaction, self.presence.id(), self.clock.now());
         let value = work(&store)?;
-        let has_news = store.has_news();
+        let (news, taken) = (News(store.has_news()), store.taken());
         transaction.commit()?;
+        self.held = self.held.saturating_add_signed(taken);
         // Once more, so that nothing is confirmed that went with the file meanwhile.
         self.identity.check()?;
-        if has_news {
-            self.shared.wake();
-            if let Err(error) = self.presence.ring() {
-                tracing::debug!(%error, "the bell cannot be rung; others look within a second");
-            }
+        Ok((value, news))
+    }
+
+    fn tell(&mut self, news: News) {
+        let News(true) = news else {
+            return;
+        };
+        self.shared.wake();
+        if let Err(error) = self.presence.ring() {
+            tracing::debug!(%error, "the bell cannot be rung; others look within a second");
         }
-        Ok(value)
     }
 
     /// What time brings: strays, processes that died, replies that nobody fetched.
