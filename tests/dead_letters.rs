@@ -61,15 +61,18 @@ impl Morgue {
         serde_json::from_slice(&self.place.run(&arguments).exits(0).stdout).unwrap()
     }
 
-    /// Lets a task die for each submit.
+    /// Lets a task die for each submit, and what was begun beside it come to its end.
     fn kill(&self, submits: &[&[&str]]) {
-        let _worker = self.place.worker(&self.broker, &self.queue, &[]);
+        let worker = self.place.worker(&self.broker, &self.queue, &[]);
         for submit in submits {
             let mut arguments = vec!["submit", "picky"];
             arguments.extend(*submit);
             arguments.push("--wait");
             self.run(&arguments).exits(1);
         }
+        worker.terminate();
+        let (code, said) = worker.wait();
+        assert_eq!(code, Some(0), "{said}");
     }
 
     /// Buries letters by the library, with their numbers as ids and bodies of this size.
