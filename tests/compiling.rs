@@ -349,6 +349,22 @@ fn bounds_that_cannot_be_meant_are_refused() {
 }
 
 #[test]
+fn what_is_not_large_compiles_within_the_least_memory_that_may_be_set() {
+    let place = Place::new();
+    place.plugin("echo", "");
+    let refused = "[compile]\nmemory = \"1MiB\"\n";
+    place.file("scutwork.toml", refused);
+    let said = place.run(&["plugin", "list"]).exits(78).stderr;
+    let (_, least) = said.split_once("; set ").unwrap();
+    let (least, _) = least.split_once(" or more").unwrap();
+    place.file(
+        "scutwork.toml",
+        format!("[compile]\nmemory = \"{least}\"\ncache = false\n"),
+    );
+    place.run(&["plugin", "list"]).exits(0);
+}
+
+#[test]
 fn the_program_gives_up_the_way_to_more_rights() {
     let place = Place::new();
     let mut worker = place.start(&["up", "-v"]);

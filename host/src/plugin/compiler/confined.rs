@@ -57,9 +57,16 @@ fn compile(request: &Request, wasm: &[u8]) -> (Answer, Vec<u8>) {
 /// The compiler has no types for it: ENOMEM for a mapping, EAGAIN for a thread's stack. A plugin that
 /// has these words in its names is refused either way.
 fn tells_of_memory(text: &str) -> bool {
-    ["os error 12", "os error 11", "out of memory"]
-        .iter()
-        .any(|words| text.contains(words))
+    // The second two are how an error is shown inside another one.
+    [
+        "os error 12",
+        "os error 11",
+        "Os { code: 12,",
+        "Os { code: 11,",
+        "out of memory",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
 }
 
 /// What holds whatever is asked for. The compiler reads and writes no file, and starts no program.
