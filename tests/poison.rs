@@ -136,7 +136,7 @@ async fn natively_the_owners_policy_ends_what_kills_workers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_never_had_a_suspect_has_no_place_for_them() {
+async fn there_is_a_place_for_suspects_before_there_is_one() {
     let (place, url) = (Place::new(), shared_url());
     let queue = format!("poison.never.{}", scutwork::task::new_id());
     let mut worker = place.worker(&url, &queue, &[]);
@@ -148,5 +148,10 @@ async fn a_queue_that_never_had_a_suspect_has_no_place_for_them() {
         .await
         .unwrap();
     assert_eq!(ready(&connection, &queue).await, Some(0));
-    assert_eq!(ready(&connection, &format!("{queue}.suspects")).await, None);
+    // A broker that is killed right after it made a quorum queue can lose it, with what was confirmed there.
+    let place_for_them = format!("{queue}.suspects");
+    while ready(&connection, &place_for_them).await != Some(0) {
+        // The worker gives no sign of it.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

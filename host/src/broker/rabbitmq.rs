@@ -36,6 +36,7 @@ mod topology;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -206,6 +207,7 @@ impl RabbitMq {
             mode: self.settlement,
             notices: self.notices.clone(),
             consumer_timeout: self.consumer_timeout,
+            is_keeping_suspects: AtomicBool::new(false),
         })
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::ahead::{Ahead, Ended, Held};
 use super::attempt::{self, Company};
@@ -21,6 +22,10 @@ const CANCEL_AFTER: f64 = 0.8;
 
 /// How long releases may take once the grace period is over.
 const RELEASE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long what is suspected may take to leave the queue before others begin all the same: while the broker
+/// does not take it, they must not be held up.
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// One queue's way into a worker.
 pub(super) struct Intake {
@@ -83,11 +88,21 @@ impl Intake {
         let suspected = batch.extract_if(.., |delivery| {
             attempt::is_suspect(&self.shared, &self.queue, delivery)
         });
-        let suspected = suspected.map(|delivery| {
-            let (shared, queue) = (self.shared.clone(), self.queue.clone());
-            attempt::run(shared, queue, delivery, Company::Others(None))
-        });
-        join_all(suspected.collect::<Vec<_>>()).await;
+        let suspected: Vec<_> = suspected
+            .map(|delivery| {
+                let (shared, queue) = (self.shared.clone(), self.queue.clone());
+                attempt::run(shared, queue, delivery, Company::Others(None))
+            })
+            .collect();
+        if !suspected.is_empty() {
+            let (gone, all_gone) = oneshot::channel();
+            self.attempts.spawn(async move {
+                join_all(suspected).await;
+                // Who waited may have given up.
+                let _ = gone.send(());
+            });
+            let _ = timeout(LEAVE_WITHIN, all_gone).await;
+        }
         let now = Instant::now();
         let foresight = &mut self.foresight;
         let (shared, queue) = (&self.shared, &self.queue);
@@ -151,7 +166,7 @@ impl Intake {
                 report_panic(ended);
             }
         };
-        tokio::time::timeout(time, all_ended).await.is_ok()
+        timeout(time, all_ended).await.is_ok()
     }
 }
 

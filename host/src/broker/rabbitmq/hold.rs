@@ -2,6 +2,7 @@
 //! original goes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -17,7 +18,7 @@ use super::message;
 use super::outlet::{Destination, NotPublished, Patience};
 use super::pace::Pace;
 use super::publisher::Publisher;
-use super::reply_address;
+use super::{reply_address, topology};
 use crate::broker::{Hold, Message, Notice, NoticeSink, Record, ReplyTo, SettleError};
 use crate::name::QueueName;
 use crate::settlement::{Reply, Settlement};
@@ -47,6 +48,8 @@ pub(super) struct Desk {
     pub(super) notices: NoticeSink,
     /// How long the broker lets a delivery be unsettled, as far as we know.
     pub(super) consumer_timeout: Duration,
+    /// The last suspect could not be put aside, and that was told.
+    pub(super) is_keeping_suspects: AtomicBool,
 }
 
 /// A delivery on one consuming channel.
@@ -167,6 +170,9 @@ impl RabbitHold {
                 .publisher
                 .publish(to, properties.clone(), &message.body, Patience::Bounded)
                 .await;
+            if record.on_trial {
+                self.tell_of_suspects(&sent);
+            }
             match sent {
                 Ok(()) => return Ok(Verdict::Ack),
                 Err(_) if self.may_return() => return Ok(Verdict::Requeue),
@@ -180,6 +186,22 @@ impl RabbitHold {
         let to = Destination::Delay(queue, stay.level);
         self.send(to, properties, &message.body).await?;
         Ok(Verdict::Ack)
+    }
+
+    /// Says once that suspects cannot be put aside, until one can be.
+    fn tell_of_suspects(&self, sent: &Result<(), NotPublished>) {
+        let is_failing = sent.is_err();
+        let was_failing = self
+            .desk
+            .is_keeping_suspects
+            .swap(is_failing, Ordering::Relaxed);
+        if let (Err(why), false) = (sent, was_failing) {
+            let name = topology::suspects_name(&self.desk.queue);
+            (self.desk.notices)(Notice::Warning(format!(
+                "tasks that were there when workers died wait: queue `{name}` does not take them: {}; where that lasts, delete the queue, and it is made anew",
+                why.text()
+            )));
+        }
     }
 
     async fn reply(&self, to: Option<&ReplyTo>, reply: &Reply) -> Result<(), String> {

@@ -232,6 +232,11 @@ impl Outlet {
         }
     }
 
+    /// Sees that there is a queue for the suspects of a task queue.
+    pub(super) async fn make_suspects(&self, queue: &QueueName) -> Result<(), Trouble> {
+        self.prepare(Destination::Suspects(queue)).await
+    }
+
     fn known(&self, queue: &QueueName) -> Arc<Known> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match known.get(queue) {

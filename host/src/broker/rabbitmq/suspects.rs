@@ -1,8 +1,9 @@
 //! [`RabbitSuspects`]: fetches from `QUEUE.suspects`, one message at a time and each over a connection of
 //! its own, so that nothing waits in a worker that may die.
 //!
-//! The queue is made when the first message is moved there, by any worker; the others knock until it is
-//! there.
+//! The queue is made when a worker starts. When the first message is moved there would be the worst time:
+//! then nodes may be dying too, and RabbitMQ can lose a queue that was made right before. Whoever may not make it
+//! knocks until it is there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,9 @@ use super::loops::Loops;
 use super::{SettlementMode, message, pause, topology};
 use crate::broker::{BrokerError, Delivery, Notice, Standing, Suspects};
 
+/// AMQP's reply code for what this user may not do.
+const ACCESS_REFUSED: u16 = 403;
+
 /// How often to look.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -33,6 +37,8 @@ pub(super) struct RabbitSuspects {
     looks: Interval,
     /// The queue was there when last asked.
     is_there: bool,
+    /// We have tried to make it, and have it or may not.
+    was_made: bool,
     /// For the next count.
     kept: Option<Channel>,
     /// The last try to fetch failed, and that was told.
@@ -50,6 +56,7 @@ impl RabbitSuspects {
             loops,
             looks,
             is_there: false,
+            was_made: false,
             kept: None,
             is_failing: false,
         }
@@ -58,6 +65,14 @@ impl RabbitSuspects {
     /// Whether there is something to fetch now.
     async fn look(&mut self) -> Result<bool, String> {
         let outlet = self.desk.publisher.outlet().await?;
+        if !self.was_made {
+            match outlet.make_suspects(&self.desk.queue).await {
+                Ok(()) => self.is_there = true,
+                Err(trouble) if trouble.code == Some(ACCESS_REFUSED) => {}
+                Err(trouble) => return Err(trouble.text),
+            }
+            self.was_made = true;
+        }
         if !self.is_there {
             let knocked = outlet.knocks_at(&self.name).await;
             self.is_there = knocked.map_err(|why| why.text().to_owned())?;
