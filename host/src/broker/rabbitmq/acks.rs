@@ -1,13 +1,19 @@
 //! Acks: one loop a consuming channel writes what is settled, as few frames as there can be.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicQosOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::connection::{Trouble, answer};
+use super::connection::{Trouble, answer, answer_within};
+
+/// How long the broker may take to have heard of acks. To give the connection up has everything that is held
+/// delivered again and counted as a crash, so a broker that is merely busy is waited for; one that is gone
+/// misses its heartbeats before that.
+const HEARD: Duration = Duration::from_secs(120);
 
 /// The most that is acked in one go.
 const BATCH: usize = 1024;
@@ -118,7 +124,8 @@ async fn write_batch(
     futures_util::future::try_join_all(acks).await?;
     // The broker answers no ack, and one that is written may be cut off on its way. This it does
     // answer, once it has all that was written before, and it changes nothing.
-    answer(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+    let heard = channel.basic_qos(prefetch, BasicQosOptions::default());
+    answer_within(HEARD, heard).await?;
     for ack in batch.drain(..) {
         // Nobody waits for the answer of a settlement that was dropped.
         let _ = ack.arrived.send(());

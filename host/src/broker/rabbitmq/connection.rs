@@ -267,13 +267,21 @@ pub(super) async fn over(events: &mut Events, mut blocked: impl FnMut(Option<Str
 pub(super) async fn answer<T>(
     question: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, Trouble> {
-    match timeout(ANSWER, question).await {
+    answer_within(ANSWER, question).await
+}
+
+/// [`answer`], with a patience of its own.
+pub(super) async fn answer_within<T>(
+    patience: Duration,
+    question: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Trouble> {
+    match timeout(patience, question).await {
         Ok(answer) => answer.map_err(Trouble::from),
         Err(_) => Err(Trouble {
             code: None,
             text: format!(
                 "the broker gave no answer within {}",
-                crate::units::show_duration(ANSWER)
+                crate::units::show_duration(patience)
             ),
         }),
     }
