@@ -51,6 +51,11 @@ pub(super) struct Link {
 #[derive(Clone, Default)]
 struct Socket(Arc<Mutex<Option<TcpStream>>>);
 
+/// AMQP's reply code for what this user may not do.
+pub(super) const ACCESS_REFUSED: u16 = 403;
+/// AMQP's reply code for what is not there.
+pub(super) const NOT_FOUND: u16 = 404;
+
 /// Why the broker did not do what it was asked.
 #[derive(Debug)]
 pub(super) struct Trouble {

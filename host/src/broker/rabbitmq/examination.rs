@@ -10,13 +10,11 @@ use lapin::{BasicProperties, Channel};
 use uuid::Uuid;
 
 use super::address::Address;
-use super::connection::{Connector, Link, Trouble, answer};
+use super::connection::{ACCESS_REFUSED, Connector, Link, Trouble, answer};
 use super::greeting::Greeting;
 use super::{RabbitMqOptions, SettlementMode, delay, pause, topology};
 use crate::broker::BrokerError;
 use crate::name::QueueName;
-
-const ACCESS_REFUSED: u16 = 403;
 
 /// The exchange that everything is published to, as permissions call it.
 const DEFAULT_EXCHANGE: &str = "amq.default";

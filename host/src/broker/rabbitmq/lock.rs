@@ -3,9 +3,8 @@
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 
-use super::connection::{Link, Trouble, answer};
+use super::connection::{ACCESS_REFUSED, Link, Trouble, answer};
 
-const ACCESS_REFUSED: u16 = 403;
 const LOCKED: u16 = 405;
 
 /// Takes a lock, if nobody else has it, for as long as the connection lives. Who may not declare a queue of

@@ -18,7 +18,7 @@ use lapin::options::BasicConsumeOptions;
 use lapin::types::FieldTable;
 
 use super::acks::Verdict;
-use super::connection::{Connector, Link, Trouble, answer, over};
+use super::connection::{ACCESS_REFUSED, Connector, Link, NOT_FOUND, Trouble, answer, over};
 use super::delay::{self, LEVELS, Stay};
 use super::hold::Desk;
 use super::line::Line;
@@ -48,9 +48,6 @@ const LARGEST: u16 = 256;
 /// By how much the window grows while all that comes is due. So many acks are no more than half of what a
 /// channel tells a quorum queue before it waits for it.
 const GROWTH: u16 = 16;
-
-const ACCESS_REFUSED: u16 = 403;
-const NOT_FOUND: u16 = 404;
 
 /// Moves what leaves the delay queues of one task queue, while nobody else does.
 pub(super) struct Scheduler {

@@ -16,14 +16,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::acks;
-use super::connection::{Connector, Events, Link, Trouble, answer, over};
+use super::connection::{ACCESS_REFUSED, Connector, Events, Link, Trouble, answer, over};
 use super::hold::{Desk, RabbitHold};
 use super::loops::Loops;
 use super::{SettlementMode, message, pause, topology};
 use crate::broker::{BrokerError, Delivery, Notice, Standing, Suspects};
-
-/// AMQP's reply code for what this user may not do.
-const ACCESS_REFUSED: u16 = 403;
 
 /// How often to look.
 const LOOK: Duration = Duration::from_secs(2);

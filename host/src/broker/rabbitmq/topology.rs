@@ -7,13 +7,11 @@ use lapin::options::{QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Queue};
 
-use super::connection::{Link, Trouble, answer};
+use super::connection::{ACCESS_REFUSED, Link, NOT_FOUND, Trouble, answer};
 use super::delay::{self, LEVELS};
 use crate::broker::Depth;
 use crate::name::QueueName;
 
-const ACCESS_REFUSED: u16 = 403;
-const NOT_FOUND: u16 = 404;
 const OTHER_ARGUMENTS: u16 = 406;
 
 /// Where a task queue's dead letters are.
