@@ -14,7 +14,7 @@ use super::{
     Notices, PATIENCE, connect, dead, declare, done, message, next, options, publish, queue,
     quorum, retry, stranger,
 };
-use crate::support::rabbitmq::{shared_url, shared_url_of_4};
+use crate::support::rabbitmq::{Node, shared_url, shared_url_of_4};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_exists_with_other_arguments_is_taken_as_it_is() {
@@ -41,6 +41,55 @@ async fn a_producer_may_declare_our_queue_as_the_tutorial_does() {
     let _consumer = broker.consume(&queue, 10).await.unwrap();
     let (_connection, channel) = stranger(&url).await;
     declare(&channel, queue.as_str(), true, quorum()).await;
+}
+
+/// Kills the broker right after each first message to a queue that was made for it.
+async fn keep_what_is_confirmed(mut node: Node) {
+    let broker = connect(&node.url()).await;
+    let queue = queue("new");
+    broker
+        .publish(&queue, vec![message("dies")], None)
+        .await
+        .unwrap();
+    node.kill().await;
+    node.restart().await;
+    let mut consumer = broker.consume(&queue, 1).await.unwrap();
+    next(&mut consumer).await.settle(dead()).await.unwrap();
+    node.kill().await;
+    node.restart().await;
+    let mut pass = broker.dead_letters(&queue).await.unwrap();
+    let letters = pass.next(10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    pass.close().await.unwrap();
+    let soon = Duration::from_secs(3);
+    broker
+        .publish(&queue, vec![message("waits")], Some(soon))
+        .await
+        .unwrap();
+    node.kill().await;
+    node.restart().await;
+    // At least once: the broker may have died with the ack of the other.
+    let comes = async {
+        loop {
+            let delivery = next(&mut consumer).await;
+            let is_it = &delivery.message.body[..] == b"waits";
+            delivery.settle(done()).await.unwrap();
+            if is_it {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, comes).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_confirmed_to_a_new_queue_outlives_a_kill() {
+    keep_what_is_confirmed(Node::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_confirmed_to_a_new_queue_outlives_a_kill_on_version_4() {
+    keep_what_is_confirmed(Node::start_4().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,10 +8,12 @@ use std::time::Duration;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::{OnceCell, watch};
+use tokio::time::Instant;
 
 use super::connection::{Link, Trouble, answer};
 use super::delay::{self, LEVELS};
-use super::{message, topology};
+use super::message;
+use super::topology::{self, SAFE_AFTER};
 use crate::broker::Depth;
 use crate::name::QueueName;
 use crate::units::show_duration;
@@ -37,6 +39,8 @@ struct Known {
     dead: OnceCell<()>,
     suspects: OnceCell<()>,
     levels: [OnceCell<()>; LEVELS as usize],
+    /// When all that was made here is old enough to be relied on.
+    safe_from: Mutex<Option<Instant>>,
 }
 
 /// Where a message goes.
@@ -74,6 +78,19 @@ pub(super) enum NotPublished {
     Trouble(Trouble),
 }
 
+impl<'a> Destination<'a> {
+    /// The task queue that it belongs to. None: to whoever asked for a reply.
+    fn task_queue(self) -> Option<&'a QueueName> {
+        match self {
+            Destination::Queue(queue)
+            | Destination::Delay(queue, _)
+            | Destination::Dead(queue)
+            | Destination::Suspects(queue) => Some(queue),
+            Destination::Reply(_) => None,
+        }
+    }
+}
+
 impl Outlet {
     pub(super) async fn open(link: Link) -> Result<Self, Trouble> {
         let channel = link.channel().await?;
@@ -98,12 +115,9 @@ impl Outlet {
         self.make_ready(to, patience).await?;
         let queue = route(to);
         let first = self.send(&queue, properties.clone(), body, patience).await;
-        let gone = match (&first, to) {
-            (Err(NotPublished::Unroutable(_)), Destination::Queue(queue))
-            | (Err(NotPublished::Unroutable(_)), Destination::Delay(queue, _))
-            | (Err(NotPublished::Unroutable(_)), Destination::Dead(queue))
-            | (Err(NotPublished::Unroutable(_)), Destination::Suspects(queue)) => queue,
-            (_, Destination::Reply(_)) | (Ok(()) | Err(_), _) => return first,
+        let gone = match (&first, to.task_queue()) {
+            (Err(NotPublished::Unroutable(_)), Some(queue)) => queue,
+            (Ok(()) | Err(_), _) => return first,
         };
         // Somebody deleted the queue since we saw it.
         self.forget(gone);
@@ -198,43 +212,26 @@ impl Outlet {
     }
 
     async fn prepare(&self, to: Destination<'_>) -> Result<(), Trouble> {
-        match to {
-            Destination::Queue(queue) => self.known(queue).ensure_queue(&self.link, queue).await,
-            Destination::Delay(queue, level) => {
-                let known = self.known(queue);
-                known.ensure_queue(&self.link, queue).await?;
-                if known.ensure_levels(&self.link, queue, level).await? {
-                    let lock = delay::lock_name(queue);
-                    // Where nobody has the lock, nobody needs to be told.
-                    let _ = self
-                        .send(&lock, message::ring(), b"", Patience::Bounded)
-                        .await;
-                }
-                Ok(())
-            }
-            Destination::Dead(queue) => self
-                .known(queue)
-                .dead
-                .get_or_try_init(|| async {
-                    topology::ensure_own_queue(&self.link, &topology::dead_name(queue)).await
-                })
-                .await
-                .copied(),
-            Destination::Suspects(queue) => self
-                .known(queue)
-                .suspects
-                .get_or_try_init(|| async {
-                    topology::ensure_own_queue(&self.link, &topology::suspects_name(queue)).await
-                })
-                .await
-                .copied(),
-            Destination::Reply(_) => Ok(()),
+        let Some(queue) = to.task_queue() else {
+            return Ok(());
+        };
+        let known = self.known(queue);
+        let has_more_levels = known.ensure(&self.link, to).await?;
+        known.age().await;
+        if has_more_levels {
+            let lock = delay::lock_name(queue);
+            // Where nobody has the lock, nobody needs to be told.
+            let _ = self
+                .send(&lock, message::ring(), b"", Patience::Bounded)
+                .await;
         }
+        Ok(())
     }
 
-    /// Sees that there is a queue for the suspects of a task queue.
+    /// Sees that there is a queue for the suspects of a task queue, which may be too young to be relied on.
     pub(super) async fn make_suspects(&self, queue: &QueueName) -> Result<(), Trouble> {
-        self.prepare(Destination::Suspects(queue)).await
+        let to = Destination::Suspects(queue);
+        self.known(queue).ensure(&self.link, to).await.map(drop)
     }
 
     fn known(&self, queue: &QueueName) -> Arc<Known> {
@@ -309,16 +306,55 @@ impl Default for Known {
             dead: OnceCell::new(),
             suspects: OnceCell::new(),
             levels: std::array::from_fn(|_| OnceCell::new()),
+            safe_from: Mutex::default(),
         }
     }
 }
 
 impl Known {
+    /// Sees that the queues are there by which a message gets to where it goes. Gives whether there are more
+    /// delay queues now than were known.
+    async fn ensure(&self, link: &Link, to: Destination<'_>) -> Result<bool, Trouble> {
+        match to {
+            Destination::Queue(queue) => self.ensure_queue(link, queue).await?,
+            Destination::Delay(queue, level) => {
+                self.ensure_queue(link, queue).await?;
+                return self.ensure_levels(link, queue, level).await;
+            }
+            Destination::Dead(queue) => {
+                let name = topology::dead_name(queue);
+                self.ensure_own(&self.dead, link, &name).await?;
+            }
+            Destination::Suspects(queue) => {
+                let name = topology::suspects_name(queue);
+                self.ensure_own(&self.suspects, link, &name).await?;
+            }
+            Destination::Reply(_) => {}
+        }
+        Ok(false)
+    }
+
     async fn ensure_queue(&self, link: &Link, queue: &QueueName) -> Result<(), Trouble> {
-        self.queue
-            .get_or_try_init(|| topology::ensure_queue(link, queue.as_str()))
-            .await
-            .copied()
+        let ensure = async || {
+            let was_made = topology::ensure_queue(link, queue.as_str()).await?;
+            self.note(was_made);
+            Ok(())
+        };
+        self.queue.get_or_try_init(ensure).await.copied()
+    }
+
+    async fn ensure_own(
+        &self,
+        cell: &OnceCell<()>,
+        link: &Link,
+        name: &str,
+    ) -> Result<(), Trouble> {
+        let ensure = async || {
+            let was_made = topology::ensure_own_queue(link, name).await?;
+            self.note(was_made);
+            Ok(())
+        };
+        cell.get_or_try_init(ensure).await.copied()
     }
 
     /// From the lowest up, so that whoever looks for them knows the highest by the first gap. Gives whether
@@ -332,12 +368,31 @@ impl Known {
         let mut is_news = false;
         for (level, cell) in (0..=top).zip(&self.levels) {
             is_news |= !cell.initialized();
-            cell.get_or_try_init(|| async move {
-                topology::ensure_own_queue(link, &delay::level_name(queue, level)).await
-            })
-            .await?;
+            let name = delay::level_name(queue, level);
+            self.ensure_own(cell, link, &name).await?;
         }
         Ok(is_news)
+    }
+
+    fn note(&self, was_made: bool) {
+        if was_made {
+            let mut safe_from = self
+                .safe_from
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *safe_from = Some(Instant::now() + SAFE_AFTER);
+        }
+    }
+
+    /// Waits until all that was made is old enough to be relied on.
+    async fn age(&self) {
+        let safe_from = *self
+            .safe_from
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(safe_from) = safe_from {
+            tokio::time::sleep_until(safe_from).await;
+        }
     }
 }
 

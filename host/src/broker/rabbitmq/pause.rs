@@ -29,9 +29,8 @@ pub(super) fn mark_name(queue: &QueueName) -> String {
 
 /// Sees that there is a place for the mark, and whether it is there.
 pub(super) async fn prepare(link: &Link, queue: &QueueName) -> Result<bool, Trouble> {
-    let name = mark_name(queue);
-    topology::ensure_queue(link, &name).await?;
-    Ok(topology::count(link, &name).await?.unwrap_or_default() > 0)
+    topology::ensure_queue(link, &mark_name(queue)).await?;
+    is_paused(link, queue).await
 }
 
 /// Whether the queue is paused. One that was never marked is not.
@@ -42,7 +41,10 @@ pub(super) async fn is_paused(link: &Link, queue: &QueueName) -> Result<bool, Tr
 
 /// Puts the mark there, and returns when it is safe.
 pub(super) async fn mark(link: &Link, queue: &QueueName) -> Result<(), Trouble> {
-    if prepare(link, queue).await? {
+    if topology::ensure_queue(link, &mark_name(queue)).await? {
+        tokio::time::sleep(topology::SAFE_AFTER).await;
+    }
+    if is_paused(link, queue).await? {
         return Ok(());
     }
     let channel = link.channel().await?;

@@ -14,6 +14,13 @@ use crate::name::QueueName;
 
 const OTHER_ARGUMENTS: u16 = 406;
 
+/// How old a quorum queue must be to outlive a SIGKILL of its node. RabbitMQ 3.10.8 and 4.0.5 keep which
+/// queues there are in a table of Ra's, `names.dets`, and write that to its file (`auto_save` in
+/// `ra_directory.erl`) only when nothing was added to it for half a second, which they look for twice a second. A
+/// queue that is not in the file is lost with all that it confirmed: it is declared as there, refuses what is
+/// published and answers a get with 541.
+pub(super) const SAFE_AFTER: Duration = Duration::from_millis(1500);
+
 /// Where a task queue's dead letters are.
 pub(super) fn dead_name(queue: &QueueName) -> String {
     format!("{queue}.dead")
@@ -24,25 +31,26 @@ pub(super) fn suspects_name(queue: &QueueName) -> String {
     format!("{queue}.suspects")
 }
 
-/// Sees that a queue is there, and makes a durable quorum queue if not.
+/// Sees that a queue is there, and makes a durable quorum queue if not. Gives whether it did; then nothing is
+/// to rely on the queue until [`SAFE_AFTER`].
 ///
 /// It gets no other argument, so that a producer may declare it in the tutorial's way before or after us:
 /// 3.10.8 and 4.0.5 alike answer a declaration that says `x-queue-type` alone with 406 when the queue was
 /// given `x-delivery-limit`, `x-dead-letter-exchange`, `x-dead-letter-strategy` or `x-overflow`. So from
 /// version 4 on the broker drops what came back to the queue twenty times, which `super::hold` sees to
 /// that nothing does.
-pub(super) async fn ensure_queue(link: &Link, name: &str) -> Result<(), Trouble> {
+pub(super) async fn ensure_queue(link: &Link, name: &str) -> Result<bool, Trouble> {
     if count(link, name).await?.is_some() {
-        return Ok(());
+        return Ok(false);
     }
     let channel = link.channel().await?;
     match declare(&channel, name, quorum()).await {
         // Somebody else was faster, with other arguments.
         Err(trouble) if trouble.code == Some(OTHER_ARGUMENTS) => match count(link, name).await? {
-            Some(_) => Ok(()),
+            Some(_) => Ok(true),
             None => Err(trouble),
         },
-        declared => declared,
+        declared => declared.map(|()| true),
     }
 }
 
@@ -53,15 +61,15 @@ pub(super) async fn ensure_queue(link: &Link, name: &str) -> Result<(), Trouble>
 const LOOKS: i64 = 1_000_000_000;
 
 /// Sees that a queue of our own beside the task queue is there. Nobody else declares it, so that it may
-/// say more.
-pub(super) async fn ensure_own_queue(link: &Link, name: &str) -> Result<(), Trouble> {
+/// say more. Gives whether it was made, like [`ensure_queue`].
+pub(super) async fn ensure_own_queue(link: &Link, name: &str) -> Result<bool, Trouble> {
     if count(link, name).await?.is_some() {
-        return Ok(());
+        return Ok(false);
     }
     let channel = link.channel().await?;
     match declare(&channel, name, patient()).await {
         Err(trouble) if trouble.code == Some(OTHER_ARGUMENTS) => ensure_queue(link, name).await,
-        declared => declared,
+        declared => declared.map(|()| true),
     }
 }
 
