@@ -11,7 +11,7 @@ use scutwork::broker::{Broker, Message, Record, ReplyTo};
 use scutwork::task::new_id;
 use serde_json::Value;
 
-use self::catalogue::{Hostile, NAMES, all, hostile, values};
+use self::catalogue::{DEEP, Hostile, NAMES, all, hostile, values};
 use self::wire::{Properties, Wire, entry};
 use crate::broker_contract::printed;
 use crate::support::program::{Place, Running};
@@ -255,7 +255,7 @@ fn random_messages_end(url: &str) {
     println!("fuzz: {count} messages, seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     // The broker hangs up at what is no number to it.
-    let mut values = values();
+    let mut values = values(DEEP);
     values.retain(|(kind, _)| !matches!(kind, b'f' | b'd'));
     let mut target = Target::new(url);
     let messages = (0..count).map(|_| random_message(&mut random, &values));
