@@ -73,6 +73,8 @@ struct Crew {
     workers: Vec<Running>,
     /// How often each attempt of a task was started.
     runs: BTreeMap<(String, u64), u32>,
+    /// Every line of those that ended.
+    said: Vec<String>,
 }
 
 impl Crew {
@@ -87,6 +89,7 @@ impl Crew {
             broker,
             workers: Vec::new(),
             runs: BTreeMap::new(),
+            said: Vec::new(),
         };
         for _ in 0..WORKERS {
             crew.hire();
@@ -112,6 +115,7 @@ impl Crew {
 
     fn note<'a>(&mut self, lines: impl Iterator<Item = &'a str>) {
         for line in lines {
+            self.said.push(line.to_owned());
             let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {
                 continue;
             };
@@ -121,6 +125,25 @@ impl Crew {
                 *self.runs.entry((task, attempt)).or_default() += 1;
             }
         }
+    }
+
+    /// Kills them all, and gives what any of them ever said of these tasks or of replies that were given up.
+    fn testify(&mut self, tasks: &[String]) -> String {
+        for mut worker in std::mem::take(&mut self.workers) {
+            worker.kill();
+            let (_, said) = worker.wait();
+            self.note(said.lines());
+        }
+        let is_told = |line: &&String| {
+            line.contains("a reply found nobody") || tasks.iter().any(|task| line.contains(task))
+        };
+        let lines: Vec<&str> = self
+            .said
+            .iter()
+            .filter(is_told)
+            .map(String::as_str)
+            .collect();
+        lines.join("\n")
     }
 
     /// Lets all finish in order; gives how many runs were one too many.
@@ -150,6 +173,31 @@ async fn submit(store: &Store, books: &Books, count: usize) {
     }
 }
 
+/// Waits until more tasks than that ended. While none does, it tells what became of those that are owed.
+async fn await_ends(books: &Books, count: usize, store: &Store, crew: &mut Crew) {
+    if books.more_than(count).await {
+        return;
+    }
+    let missing = books.missing();
+    panic!(
+        "only {} tasks ended; missing {missing:?}\n{}\n{}",
+        books.ended(),
+        store.inventory().await,
+        crew.testify(&missing)
+    );
+}
+
+/// Waits until every task that is owed has ended.
+async fn balance(books: &Books, store: &Store, crew: &mut Crew) {
+    loop {
+        let ended = books.ended();
+        if books.missing().is_empty() {
+            return;
+        }
+        await_ends(books, ended, store, crew).await;
+    }
+}
+
 /// The whole of it on one store, which is struck once in so many kills of workers.
 async fn run(mut store: Store, tasks: usize, kills_per_strike: usize) {
     let began = Instant::now();
@@ -161,14 +209,14 @@ async fn run(mut store: Store, tasks: usize, kills_per_strike: usize) {
     let mut crew = Crew::start(store.url());
     // One of each fate first: then every queue is there that the broker is killed with.
     submit(&store, &books, 10).await;
-    books.balance().await;
+    balance(&books, &store, &mut crew).await;
     store.settle_down().await;
     let (mut kills, mut strikes) = (0, 0);
     while books.owed() < tasks {
         let ended = books.ended();
         let share = BETWEEN_KILLS.min(tasks - books.owed());
         let chaos = async {
-            books.more_than(ended + share / 4).await;
+            await_ends(&books, ended + share / 4, &store, &mut crew).await;
             crew.kill();
             kills += 1;
             if kills % kills_per_strike == 0 {
@@ -177,7 +225,7 @@ async fn run(mut store: Store, tasks: usize, kills_per_strike: usize) {
         };
         tokio::join!(submit(&store, &books, share), chaos);
     }
-    books.balance().await;
+    balance(&books, &store, &mut crew).await;
     let patience = Instant::now() + PATIENCE;
     while store.left().await > 0 {
         assert!(Instant::now() < patience, "{} are left", store.left().await);

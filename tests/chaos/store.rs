@@ -200,6 +200,24 @@ impl Store {
         }
     }
 
+    /// What each of the broker's queues holds, ready and unacked, in its own words.
+    pub(super) async fn inventory(&self) -> String {
+        match &self.kind {
+            Kind::File(_) => format!("{} are left", self.left().await),
+            Kind::Nodes { nodes, .. } => {
+                let (cluster, _) = &mut *nodes.lock().await;
+                cluster.nodes()[0].control(&[
+                    "list_queues",
+                    "name",
+                    "messages_ready",
+                    "messages_unacknowledged",
+                    "consumers",
+                    "state",
+                ])
+            }
+        }
+    }
+
     /// What waits or runs; tasks that run more than once do so also when all have ended.
     pub(super) async fn left(&self) -> u64 {
         let started = Instant::now();

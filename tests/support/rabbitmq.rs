@@ -151,7 +151,10 @@ impl Node {
             .arg(format!("scutwork-{}@localhost", self.port))
             .args(arguments)
             .env("HOME", self.directory.path())
-            .env("ERL_EPMD_PORT", (self.port + 1).to_string())
+            .env(
+                "ERL_EPMD_PORT",
+                self.mapper.unwrap_or(self.port + 1).to_string(),
+            )
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .output()
             .unwrap();

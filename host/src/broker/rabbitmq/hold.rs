@@ -252,8 +252,11 @@ impl RabbitHold {
                     self.give_up_reply(address, "the requester is gone");
                     return Ok(());
                 }
+                // A queue may be such a one for a moment, when its nodes die.
                 (Err(NotPublished::Trouble(trouble)), Destination::Reply(address))
-                    if tries > 1 && trouble.code == Some(INTERNAL_ERROR) =>
+                    if tries > 1
+                        && trouble.code == Some(INTERNAL_ERROR)
+                        && reply_address::is_direct(address) =>
                 {
                     self.give_up_reply(address, "the broker fails at this address");
                     return Ok(());
