@@ -22,8 +22,9 @@
 //!
 //! What holds between them, and a test in `tests/tidy.rs` keeps: `broker` never reaches `sandbox` or
 //! `plugin`, nor they it; lapin is named only in `broker::rabbitmq`, the database only in
-//! `broker::sqlite`, wasmtime only under `plugin` and `sandbox`, and the one `unsafe` is in
-//! `sandbox::load`, where native code of our own compiler is mapped.
+//! `broker::sqlite`, wasmtime only under `plugin` and `sandbox`, and the one `unsafe` of the library is in
+//! `sandbox::load`, where native code of our own compiler is mapped. The program has another, which sets
+//! an option of its allocator.
 
 pub mod broker;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The one place where bytes become code that this process runs, and the one `unsafe` of the house.
+//! The one place where bytes become code that this process runs, and the one `unsafe` of the library.
 
 #![allow(
     unsafe_code,

@@ -111,7 +111,9 @@ impl Child {
             .arg("compile")
             .env_clear()
             .env("RAYON_NUM_THREADS", cores.min(MOST_THREADS).to_string())
-            // Each of glibc's arenas takes address space by the 64 MiB.
+            // What is bounded is address space, which allocators reserve ahead: Rust's by the GiB, and
+            // glibc's, for code in C, by the 64 MiB for each thread.
+            .env("MIMALLOC_ARENA_RESERVE", "32MiB")
             .env("MALLOC_ARENA_MAX", "2")
             .current_dir("/")
             // Ctrl-C on a terminal is for the parent, which decides what becomes of the child.
