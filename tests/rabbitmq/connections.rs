@@ -102,8 +102,6 @@ async fn nothing_is_lost_when_the_broker_restarts_or_is_killed() {
         .publish(&queue, vec![message("delayed")], later)
         .await
         .unwrap();
-    // A node that is killed right after a quorum queue was made may lose the queue.
-    tokio::time::sleep(Duration::from_secs(2)).await;
     let sent: Vec<Message> = (0..100).map(|n| message(n.to_string())).collect();
     let mut owed: BTreeSet<_> = sent.iter().map(|message| message.id.clone()).collect();
     broker.publish(&queue, sent, None).await.unwrap();
@@ -140,7 +138,8 @@ async fn a_deleted_queue_is_made_again_with_its_delays() {
         .unwrap();
     let queue = queue("deleted");
     let mut consumer = broker.consume(&queue, 10).await.unwrap();
-    let soon = Some(Duration::from_secs(2));
+    // Longer than queues that were only just made are waited for.
+    let soon = Some(Duration::from_secs(5));
     broker
         .publish(&queue, vec![message("late")], soon)
         .await
