@@ -2,6 +2,7 @@
 //! somewhere to go. Many publish at once; nobody waits for another's confirm.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,10 @@ struct Known {
     dead: OnceCell<()>,
     suspects: OnceCell<()>,
     levels: [OnceCell<()>; LEVELS as usize],
+    /// How often a level was found or made, and of how many of these times whoever moves what is delayed was
+    /// told.
+    news: AtomicU32,
+    told: AtomicU32,
     /// When all that was made here is old enough to be relied on.
     safe_from: Mutex<Option<Instant>>,
 }
@@ -216,22 +221,24 @@ impl Outlet {
             return Ok(());
         };
         let known = self.known(queue);
-        let has_more_levels = known.ensure(&self.link, to).await?;
-        known.age().await;
-        if has_more_levels {
+        known.ensure(&self.link, to).await?;
+        let news = known.news.load(Ordering::Relaxed);
+        if known.told.load(Ordering::Relaxed) < news {
             let lock = delay::lock_name(queue);
-            // Where nobody has the lock, nobody needs to be told.
+            // Where nobody has the lock, nobody needs to be told. Where this is dropped, the next one tells.
             let _ = self
                 .send(&lock, message::ring(), b"", Patience::Bounded)
                 .await;
+            known.told.fetch_max(news, Ordering::Relaxed);
         }
+        known.age().await;
         Ok(())
     }
 
     /// Sees that there is a queue for the suspects of a task queue, which may be too young to be relied on.
     pub(super) async fn make_suspects(&self, queue: &QueueName) -> Result<(), Trouble> {
         let to = Destination::Suspects(queue);
-        self.known(queue).ensure(&self.link, to).await.map(drop)
+        self.known(queue).ensure(&self.link, to).await
     }
 
     fn known(&self, queue: &QueueName) -> Arc<Known> {
@@ -306,32 +313,32 @@ impl Default for Known {
             dead: OnceCell::new(),
             suspects: OnceCell::new(),
             levels: std::array::from_fn(|_| OnceCell::new()),
+            news: AtomicU32::new(0),
+            told: AtomicU32::new(0),
             safe_from: Mutex::default(),
         }
     }
 }
 
 impl Known {
-    /// Sees that the queues are there by which a message gets to where it goes. Gives whether there are more
-    /// delay queues now than were known.
-    async fn ensure(&self, link: &Link, to: Destination<'_>) -> Result<bool, Trouble> {
+    /// Sees that the queues are there by which a message gets to where it goes.
+    async fn ensure(&self, link: &Link, to: Destination<'_>) -> Result<(), Trouble> {
         match to {
-            Destination::Queue(queue) => self.ensure_queue(link, queue).await?,
+            Destination::Queue(queue) => self.ensure_queue(link, queue).await,
             Destination::Delay(queue, level) => {
                 self.ensure_queue(link, queue).await?;
-                return self.ensure_levels(link, queue, level).await;
+                self.ensure_levels(link, queue, level).await
             }
             Destination::Dead(queue) => {
                 let name = topology::dead_name(queue);
-                self.ensure_own(&self.dead, link, &name).await?;
+                self.ensure_own(&self.dead, link, &name).await
             }
             Destination::Suspects(queue) => {
                 let name = topology::suspects_name(queue);
-                self.ensure_own(&self.suspects, link, &name).await?;
+                self.ensure_own(&self.suspects, link, &name).await
             }
-            Destination::Reply(_) => {}
+            Destination::Reply(_) => Ok(()),
         }
-        Ok(false)
     }
 
     async fn ensure_queue(&self, link: &Link, queue: &QueueName) -> Result<(), Trouble> {
@@ -357,21 +364,15 @@ impl Known {
         cell.get_or_try_init(ensure).await.copied()
     }
 
-    /// From the lowest up, so that whoever looks for them knows the highest by the first gap. Gives whether
-    /// one of them was not known to be there.
-    async fn ensure_levels(
-        &self,
-        link: &Link,
-        queue: &QueueName,
-        top: u32,
-    ) -> Result<bool, Trouble> {
-        let mut is_news = false;
+    /// From the lowest up, so that whoever looks for them knows the highest by the first gap.
+    async fn ensure_levels(&self, link: &Link, queue: &QueueName, top: u32) -> Result<(), Trouble> {
         for (level, cell) in (0..=top).zip(&self.levels) {
-            is_news |= !cell.initialized();
+            let is_news = !cell.initialized();
             let name = delay::level_name(queue, level);
             self.ensure_own(cell, link, &name).await?;
+            self.news.fetch_add(u32::from(is_news), Ordering::Relaxed);
         }
-        Ok(is_news)
+        Ok(())
     }
 
     fn note(&self, was_made: bool) {
