@@ -13,6 +13,7 @@ mod network;
 mod policy;
 mod prefetch;
 mod readiness;
+mod replies;
 mod rights;
 mod topology;
 

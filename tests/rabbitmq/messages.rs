@@ -1,18 +1,14 @@
-//! What travels with a message, from a producer to a worker, a retry, a dead letter or a reply.
+//! What travels with a message, from a producer to a worker, a retry or a dead letter.
 
 use std::time::{Duration, SystemTime};
 
 use lapin::BasicProperties;
 use lapin::options::BasicGetOptions;
 use lapin::types::{AMQPValue, FieldTable};
-use scutwork::broker::rabbitmq::RabbitMq;
-use scutwork::broker::{Broker, Message, Notice, Record, ReplyTo};
+use scutwork::broker::{Broker, Message, Record};
 use scutwork::settlement::Settlement;
-use tokio::time::timeout;
 
-use super::{
-    Notices, PATIENCE, connect, dead, done, message, next, options, publish, queue, retry, stranger,
-};
+use super::{connect, dead, done, message, next, publish, queue, retry, stranger};
 use crate::support::rabbitmq::shared_url;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,62 +133,4 @@ async fn a_dead_letter_is_the_original_message_with_its_cause() {
     assert_eq!(text("scutwork-dead-at"), "1234");
     assert_eq!(text("scutwork-dead-queue"), queue.as_str());
     assert_eq!(text("scutwork-dead-error").len(), 4096);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reply_reaches_its_requester_and_retries_only_one_that_asks() {
-    let broker = connect(&shared_url()).await;
-    let queue = queue("reply");
-    let mut consumer = broker.consume(&queue, 10).await.unwrap();
-    let mut replies = broker.replies().await.unwrap();
-    let asking = |id: &str, notify| Message {
-        reply_to: Some(ReplyTo {
-            address: replies.address().to_owned(),
-            correlation_id: Some(id.to_owned()),
-            notify,
-        }),
-        ..message(id)
-    };
-    let requests = vec![asking("quiet", false), asking("curious", true)];
-    replies.publish(&queue, requests, None).await.unwrap();
-    for _ in 0..2 {
-        let soon = Duration::from_millis(250);
-        next(&mut consumer).await.settle(retry(soon)).await.unwrap();
-    }
-    for _ in 0..2 {
-        next(&mut consumer).await.settle(done()).await.unwrap();
-    }
-    let mut heard = Vec::new();
-    for _ in 0..3 {
-        let (id, reply) = timeout(PATIENCE, replies.next()).await.unwrap().unwrap();
-        heard.push((id.unwrap(), reply.kind.as_str()));
-    }
-    heard.sort();
-    let expected = [("curious", "done"), ("curious", "retry"), ("quiet", "done")];
-    assert_eq!(heard, expected.map(|(id, kind)| (id.to_owned(), kind)));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reply_to_a_requester_that_is_gone_warns_and_the_task_is_done() {
-    let notices = Notices::default();
-    let broker = RabbitMq::connect(options(&shared_url()), notices.sink())
-        .await
-        .unwrap();
-    let queue = queue("gone");
-    let mut consumer = broker.consume(&queue, 10).await.unwrap();
-    let request = Message {
-        reply_to: Some(ReplyTo {
-            address: format!("{queue}-nobody"),
-            correlation_id: None,
-            notify: false,
-        }),
-        ..message("1")
-    };
-    broker.publish(&queue, vec![request], None).await.unwrap();
-    next(&mut consumer).await.settle(done()).await.unwrap();
-    let nobody =
-        |notice: &Notice| matches!(notice, Notice::Warning(text) if text.contains("nobody"));
-    notices.wait_for(nobody).await;
-    consumer.stop().await;
-    assert_eq!(broker.depth(&queue).await.unwrap().unwrap().ready, 0);
 }

@@ -2,7 +2,7 @@
 //! connection, and into which it can put a word of the broker's.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -26,43 +26,13 @@ struct Shared {
     healed: Condvar,
     pipes: Mutex<Vec<Pipe>>,
     frames_to_broker: AtomicU64,
+    crashes: Mutex<Option<Crashes>>,
 }
 
-/// Finds where frames begin in what a client sends, which is eight bytes of greeting and then frames.
-struct Beginnings {
-    passing: usize,
-    header: Vec<u8>,
-}
-
-impl Beginnings {
-    fn new() -> Beginnings {
-        Beginnings {
-            passing: 8,
-            header: Vec::new(),
-        }
-    }
-
-    /// How many frames' headers end in these bytes.
-    fn count(&mut self, mut bytes: &[u8]) -> u64 {
-        let mut count = 0;
-        while !bytes.is_empty() {
-            let passed = self.passing.min(bytes.len());
-            self.passing -= passed;
-            bytes = &bytes[passed..];
-            let missing = (7 - self.header.len()).min(bytes.len());
-            self.header.extend(&bytes[..missing]);
-            bytes = &bytes[missing..];
-            if let [_, _, _, size @ ..] = &self.header[..]
-                && let Ok(size) = <[u8; 4]>::try_from(size)
-            {
-                // And the byte that ends it.
-                self.passing = usize::try_from(u32::from_be_bytes(size)).unwrap() + 1;
-                self.header.clear();
-                count += 1;
-            }
-        }
-        count
-    }
+/// A queue at which the broker fails so many times more.
+struct Crashes {
+    queue: String,
+    left: u32,
 }
 
 #[derive(Default)]
@@ -181,19 +151,30 @@ impl Network {
         self.shared.cuts.lock().unwrap().is_closed = false;
     }
 
+    /// Has the broker fail at the next messages to a queue, as it does when the queue's process dies: they
+    /// reach nobody, and the connection that they came by is ended with an internal error.
+    pub(crate) fn crash_at(&self, queue: &str, times: u32) {
+        *self.shared.crashes.lock().unwrap() = Some(Crashes {
+            queue: queue.to_owned(),
+            left: times,
+        });
+    }
+
+    /// How many of these messages have not come yet.
+    pub(crate) fn crashes_left(&self) -> u32 {
+        let crashes = self.shared.crashes.lock().unwrap();
+        crashes.as_ref().map_or(0, |crashes| crashes.left)
+    }
+
     /// Tells every client that its subscription is cancelled, as the broker would.
     pub(crate) fn cancel_consumers(&self) {
         for pipe in self.shared.pipes.lock().unwrap().iter() {
             if let Some(Subscription { channel, tag }) = pipe.consumer.lock().unwrap().take() {
-                let mut method = vec![0, 60, 0, 30, u8::try_from(tag.len()).unwrap()];
-                method.extend(tag);
+                let mut cancel = vec![0, 60, 0, 30, u8::try_from(tag.len()).unwrap()];
+                cancel.extend(tag);
                 // No answer is asked for.
-                method.push(1);
-                let mut frame = vec![1];
-                frame.extend(channel.to_be_bytes());
-                frame.extend(u32::try_from(method.len()).unwrap().to_be_bytes());
-                frame.extend(method);
-                frame.push(0xce);
+                cancel.push(1);
+                let frame = method(channel, &cancel);
                 pipe.frames.lock().unwrap().write_all(&frame).unwrap();
             }
         }
@@ -223,6 +204,21 @@ impl Shared {
         };
         !self.healed.wait_while(cuts, is_cut).unwrap().is_over
     }
+
+    /// Whether the broker fails at this frame.
+    fn crashes_at(&self, frame: &[u8]) -> bool {
+        let mut crashes = self.crashes.lock().unwrap();
+        let crashing = crashes.as_mut().filter(|crashes| {
+            crashes.left > 0 && routing_key(frame) == Some(crashes.queue.as_bytes())
+        });
+        match crashing {
+            Some(crashes) => {
+                crashes.left -= 1;
+                true
+            }
+            None => false,
+        }
+    }
 }
 
 fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
@@ -231,21 +227,24 @@ fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
     let consumer = Arc::new(Mutex::new(None));
     let copies = || (client.try_clone().unwrap(), broker.try_clone().unwrap());
     let (to_broker, from_broker) = (shared.clone(), shared.clone());
-    let (mut here, mut there) = copies();
+    let (here, mut there) = copies();
+    let answers = frames.clone();
     std::thread::spawn(move || {
-        let mut bytes = [0; 16 << 10];
-        let mut beginnings = Beginnings::new();
-        while let Ok(count) = here.read(&mut bytes) {
-            let begun = beginnings.count(&bytes[..count]);
-            to_broker
-                .frames_to_broker
-                .fetch_add(begun, Ordering::SeqCst);
-            if count == 0
-                || !to_broker.let_through(Way::ToBroker, number)
-                || there.write_all(&bytes[..count]).is_err()
-            {
+        let mut reading = BufReader::new(&here);
+        let mut greeting = vec![0; 8];
+        let mut next = reading.read_exact(&mut greeting).map(|()| greeting);
+        while let Ok(frame) = next {
+            if to_broker.crashes_at(&frame) {
+                // Either end may be gone; to the client's answer there is nothing to say.
+                let _ = answers.lock().unwrap().write_all(&internal_error());
+                let _ = io::copy(&mut reading, &mut io::sink());
                 break;
             }
+            if !to_broker.let_through(Way::ToBroker, number) || there.write_all(&frame).is_err() {
+                break;
+            }
+            next = read_frame(&mut reading);
+            to_broker.frames_to_broker.fetch_add(1, Ordering::SeqCst);
         }
         // The end of the connection is cut off too.
         to_broker.let_through(Way::ToBroker, number);
@@ -283,13 +282,62 @@ fn end(client: &TcpStream, broker: &TcpStream) {
 }
 
 /// A frame with its header and its end.
-fn read_frame(broker: &mut TcpStream) -> io::Result<Vec<u8>> {
+fn read_frame(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut frame = vec![0; 7];
-    broker.read_exact(&mut frame)?;
+    from.read_exact(&mut frame)?;
     let size = u32::from_be_bytes(frame[3..].try_into().unwrap());
     frame.resize(7 + usize::try_from(size).unwrap() + 1, 0);
-    broker.read_exact(&mut frame[7..])?;
+    from.read_exact(&mut frame[7..])?;
     Ok(frame)
+}
+
+/// A frame with a method in it.
+fn method(channel: u16, method: &[u8]) -> Vec<u8> {
+    let mut frame = vec![1];
+    frame.extend(channel.to_be_bytes());
+    frame.extend(u32::try_from(method.len()).unwrap().to_be_bytes());
+    frame.extend(method);
+    frame.push(0xce);
+    frame
+}
+
+/// What the broker ends a connection with when a part of it crashed.
+fn internal_error() -> Vec<u8> {
+    const CODE: u16 = 541;
+    const TEXT: &[u8] = b"INTERNAL_ERROR";
+    let mut close = vec![0, 10, 0, 50];
+    close.extend(CODE.to_be_bytes());
+    close.push(u8::try_from(TEXT.len()).unwrap());
+    close.extend(TEXT);
+    // No method of the client's is at fault.
+    close.extend([0; 4]);
+    method(0, &close)
+}
+
+/// Where a message is to go by the exchange without a name, if this frame begins one.
+fn routing_key(frame: &[u8]) -> Option<&[u8]> {
+    let [
+        1,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        0,
+        60,
+        0,
+        40,
+        _,
+        _,
+        0,
+        length,
+        rest @ ..,
+    ] = frame
+    else {
+        return None;
+    };
+    rest.get(..usize::from(*length))
 }
 
 /// The subscription, if the broker says that one begins.

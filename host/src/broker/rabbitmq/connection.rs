@@ -55,6 +55,8 @@ struct Socket(Arc<Mutex<Option<TcpStream>>>);
 pub(super) const ACCESS_REFUSED: u16 = 403;
 /// AMQP's reply code for what is not there.
 pub(super) const NOT_FOUND: u16 = 404;
+/// AMQP's reply code for what belongs to another connection.
+pub(super) const LOCKED: u16 = 405;
 
 /// Why the broker did not do what it was asked.
 #[derive(Debug)]
@@ -337,7 +339,7 @@ impl Trouble {
         let told = anyhow!("{what}: {}", self.text);
         match self.code {
             // Access refused, no such virtual host or not allowed, locked, other arguments.
-            Some(403 | 405 | 406 | 530 | 540) => BrokerError::Refused(told),
+            Some(ACCESS_REFUSED | LOCKED | 406 | 530 | 540) => BrokerError::Refused(told),
             _ => BrokerError::Unavailable(told),
         }
     }

@@ -249,8 +249,18 @@ impl RabbitHold {
             match (sent, to) {
                 (Ok(()), _) => return Ok(()),
                 (Err(NotPublished::Unroutable(_)), Destination::Reply(address)) => {
-                    self.give_up_reply(address, "the requester is gone");
-                    return Ok(());
+                    match self.is_gone(address).await {
+                        Ok(false) => {
+                            last = format!(
+                                "queue `{address}` for the reply is not reached; is the node up that has it?"
+                            );
+                        }
+                        Ok(true) => {
+                            self.give_up_reply(address, "the requester is gone");
+                            return Ok(());
+                        }
+                        Err(why) => last = why,
+                    }
                 }
                 // A queue may be such a one for a moment, when its nodes die.
                 (Err(NotPublished::Trouble(trouble)), Destination::Reply(address))
@@ -269,6 +279,18 @@ impl RabbitHold {
             tokio::time::sleep(pace.wait()).await;
         }
         Err(last)
+    }
+
+    /// Whether an address that took no reply never will.
+    async fn is_gone(&self, address: &str) -> Result<bool, String> {
+        if reply_address::is_direct(address) {
+            return Ok(true);
+        }
+        let outlet = self.desk.publisher.outlet().await?;
+        match topology::is_known(outlet.link(), address).await {
+            Ok(is_known) => Ok(!is_known),
+            Err(trouble) => Err(trouble.text),
+        }
     }
 
     fn give_up_reply(&self, address: &str, why: &str) {

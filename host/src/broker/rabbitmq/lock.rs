@@ -3,9 +3,7 @@
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 
-use super::connection::{ACCESS_REFUSED, Link, Trouble, answer};
-
-const LOCKED: u16 = 405;
+use super::connection::{ACCESS_REFUSED, LOCKED, Link, Trouble, answer};
 
 /// Takes a lock, if nobody else has it, for as long as the connection lives. Who may not declare a queue of
 /// this name goes on without: then it is as if the lock were taken.

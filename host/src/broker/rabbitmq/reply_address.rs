@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-const DIRECT: &str = "amq.rabbitmq.reply-to.";
+const DIRECT: &str = "amq.rabbitmq.reply-to";
 
 /// Whether this is an address of direct reply-to, and no queue's name.
 pub(super) fn is_direct(address: &str) -> bool {
@@ -18,6 +18,7 @@ pub(super) fn is_direct(address: &str) -> bool {
 pub(super) fn is_sound(address: &str) -> bool {
     let parts = address
         .strip_prefix(DIRECT)
+        .and_then(|address| address.strip_prefix('.'))
         .and_then(|parts| parts.split_once('.'));
     match parts {
         // A queue's name, or what the broker takes for one.
@@ -78,7 +79,7 @@ mod tests {
             "g1h3AAAARRAAAAAAawW+4Q==.x",
             "g1h3A3h5egAARRAAAAAAawW+4Q==.x",
         ] {
-            assert!(!is_sound(&format!("{DIRECT}{broken}")), "{broken}");
+            assert!(!is_sound(&format!("{DIRECT}.{broken}")), "{broken}");
         }
     }
 }

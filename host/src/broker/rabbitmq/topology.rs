@@ -7,7 +7,7 @@ use lapin::options::{QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Queue};
 
-use super::connection::{ACCESS_REFUSED, Link, NOT_FOUND, Trouble, answer};
+use super::connection::{ACCESS_REFUSED, LOCKED, Link, NOT_FOUND, Trouble, answer};
 use super::delay::{self, LEVELS};
 use crate::broker::Depth;
 use crate::name::QueueName;
@@ -173,21 +173,38 @@ pub(super) async fn purge(link: &Link, name: &str) -> Result<Option<u64>, Troubl
     }
 }
 
-async fn look(channel: &Channel, name: &str) -> Result<Option<Queue>, Trouble> {
-    let asked = answer(channel.queue_declare(
-        name.into(),
-        QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
+/// Whether there is a queue, be it one that cannot be reached now: the broker returns what is published to a
+/// durable classic queue while the node that has it is down, as if there were none.
+pub(super) async fn is_known(link: &Link, name: &str) -> Result<bool, Trouble> {
+    match ask(&link.channel().await?, name).await {
+        Ok(_) => Ok(true),
+        Err(trouble) => match trouble.code {
+            // It is its owner's alone.
+            Some(LOCKED) => Ok(true),
+            // The same code; the text is that of 3.10.8 and 4.0.5.
+            Some(NOT_FOUND) => Ok(trouble.text.contains("is down or inaccessible")),
+            // We may not know.
+            Some(ACCESS_REFUSED) => Ok(false),
+            _ => Err(trouble),
         },
-        FieldTable::default(),
-    ))
-    .await;
-    match asked {
+    }
+}
+
+async fn look(channel: &Channel, name: &str) -> Result<Option<Queue>, Trouble> {
+    match ask(channel, name).await {
         Ok(queue) => Ok(Some(queue)),
         Err(trouble) if trouble.code == Some(NOT_FOUND) => Ok(None),
         Err(trouble) => Err(trouble),
     }
+}
+
+/// Asks after a queue without making it.
+async fn ask(channel: &Channel, name: &str) -> Result<Queue, Trouble> {
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    answer(channel.queue_declare(name.into(), passive, FieldTable::default())).await
 }
 
 /// How long whoever moves delays may look at the first of a delay queue.
