@@ -1,5 +1,6 @@
 //! [`Intake`]: takes deliveries from one queue and owns the attempts that they become.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,15 +107,25 @@ impl Intake {
         }
         let now = Instant::now();
         let foresight = &mut self.foresight;
-        let deliveries = batch.drain(..).map(|delivery| {
-            let held = foresight.as_mut().map(|it| it.hold(&delivery, now));
-            (delivery, Company::Others(held))
-        });
-        let batch = Batch::new(self.shared.clone(), self.queue.clone(), deliveries);
+        let mut deliveries: VecDeque<_> = batch
+            .drain(..)
+            .map(|delivery| {
+                let held = foresight.as_mut().map(|it| it.hold(&delivery, now));
+                (delivery, Company::Others(held))
+            })
+            .collect();
+        let (shared, queue) = (self.shared.clone(), self.queue.clone());
         // On the guests' threads, where a run costs no change of threads.
         let threads = self.shared.sandbox.threads();
-        for _ in 0..batch.len().min(threads.metrics().num_workers()) {
-            self.attempts.spawn_on(batch.clone().work_off(), threads);
+        if deliveries.len() > 1 {
+            let workers = deliveries.len().min(threads.metrics().num_workers());
+            let batch = Batch::new(shared, queue, deliveries);
+            for _ in 0..workers {
+                self.attempts.spawn_on(batch.clone().work_off(), threads);
+            }
+        } else if let Some((only, company)) = deliveries.pop_front() {
+            let attempt = attempt::run_and_settle(shared, queue, only, company);
+            self.attempts.spawn_on(attempt, threads);
         }
         self.shared.sandbox.make_way();
     }
