@@ -1,6 +1,5 @@
 //! [`Intake`]: takes deliveries from one queue and owns the attempts that they become.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use tokio::time::{Instant, timeout};
 
 use super::ahead::{Ahead, Ended, Held};
 use super::attempt::{self, Company};
-use super::batch::Batch;
 use super::prefetch::{EVERY, Policy, Prefetch, Seen};
 use super::{Shared, report_panic, trial};
 use crate::broker::{Consumer, Delivery, Suspects};
@@ -93,7 +91,7 @@ impl Intake {
         let suspected: Vec<_> = suspected
             .map(|delivery| {
                 let (shared, queue) = (self.shared.clone(), self.queue.clone());
-                attempt::run_and_settle(shared, queue, delivery, Company::Others(None))
+                attempt::run(shared, queue, delivery, Company::Others(None))
             })
             .collect();
         if !suspected.is_empty() {
@@ -107,25 +105,20 @@ impl Intake {
         }
         let now = Instant::now();
         let foresight = &mut self.foresight;
-        let mut deliveries: VecDeque<_> = batch
-            .drain(..)
-            .map(|delivery| {
-                let held = foresight.as_mut().map(|it| it.hold(&delivery, now));
-                (delivery, Company::Others(held))
-            })
-            .collect();
-        let (shared, queue) = (self.shared.clone(), self.queue.clone());
-        // On the guests' threads, where a run costs no change of threads.
+        let (shared, queue) = (&self.shared, &self.queue);
+        let attempts = batch.drain(..).map(|delivery| {
+            let held = foresight.as_mut().map(|it| it.hold(&delivery, now));
+            let company = Company::Others(held);
+            attempt::run(shared.clone(), queue.clone(), delivery, company)
+        });
+        // On the guests' threads, where a run costs no change of threads, and several as one: what is
+        // handed from threads to others, and told back, costs more than it does there.
         let threads = self.shared.sandbox.threads();
-        if deliveries.len() > 1 {
-            let workers = deliveries.len().min(threads.metrics().num_workers());
-            let batch = Batch::new(shared, queue, deliveries);
-            for _ in 0..workers {
-                self.attempts.spawn_on(batch.clone().work_off(), threads);
-            }
-        } else if let Some((only, company)) = deliveries.pop_front() {
-            let attempt = attempt::run_and_settle(shared, queue, only, company);
-            self.attempts.spawn_on(attempt, threads);
+        let mut attempts: Vec<_> = attempts.collect();
+        if attempts.len() > 1 {
+            self.attempts.spawn_on(all(attempts), threads);
+        } else if let Some(only) = attempts.pop() {
+            self.attempts.spawn_on(only, threads);
         }
         self.shared.sandbox.make_way();
     }
@@ -228,5 +221,13 @@ async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Makes a batch's attempts beside each other, so that none can hold up or end another.
+async fn all(attempts: Vec<impl Future<Output = ()> + Send + 'static>) {
+    let mut running: JoinSet<()> = attempts.into_iter().collect();
+    while let Some(ended) = running.join_next().await {
+        report_panic(ended);
     }
 }
