@@ -89,6 +89,11 @@ impl Notices {
         })
     }
 
+    fn count(&self, wanted: impl Fn(&Notice) -> bool) -> usize {
+        let notices = self.0.lock().unwrap();
+        notices.iter().filter(|notice| wanted(notice)).count()
+    }
+
     async fn wait_for(&self, wanted: impl Fn(&Notice) -> bool) -> Notice {
         let found = async {
             loop {

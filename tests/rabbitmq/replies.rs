@@ -10,8 +10,8 @@ use scutwork::broker::{Broker, Message, Notice, ReplyTo};
 use tokio::time::timeout;
 
 use super::{
-    Notices, PATIENCE, connect, declare, done, message, next, options, queue, quorum, retry,
-    stranger,
+    Notices, PATIENCE, connect, connect_and_hear, dead, declare, done, message, next, options,
+    queue, quorum, retry, stranger,
 };
 use crate::support::network::Network;
 use crate::support::rabbitmq::{Cluster, shared_url};
@@ -136,4 +136,39 @@ async fn a_reply_to_a_queue_whose_node_is_down_is_told_when_it_is_up() {
     let ((), ()) = tokio::join!(settled, cluster.nodes()[0].restart());
     let (_first, channel) = stranger(&urls[0]).await;
     takes_a_reply(&channel, &answers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_returns_of_one_message_says_nothing_of_another() {
+    const COUNT: usize = 60;
+    let notices = Notices::default();
+    let broker = connect_and_hear(&shared_url(), &notices).await;
+    let queue = queue("returned");
+    let mut consumer = broker.consume(&queue, 100).await.unwrap();
+    let mut replies = broker.replies().await.unwrap();
+    let nobody = format!("{queue}-nobody");
+    // Half of the requesters are there, and half are gone.
+    let requests = (0..COUNT).map(|number| match number % 2 {
+        0 => asks_at(replies.address()),
+        _ => asks_at(&nobody),
+    });
+    let requests = requests.collect();
+    replies.publish(&queue, requests, None).await.unwrap();
+    let mut held = Vec::new();
+    while held.len() < COUNT {
+        held.push(next(&mut consumer).await);
+    }
+    let settling = held.into_iter().map(|one| one.settle(dead()));
+    for settled in futures_util::future::join_all(settling).await {
+        settled.unwrap();
+    }
+    for _ in 0..COUNT / 2 {
+        timeout(PATIENCE, replies.next()).await.unwrap().unwrap();
+    }
+    consumer.stop().await;
+    let depth = broker.depth(&queue).await.unwrap().unwrap();
+    assert_eq!(depth.dead, COUNT as u64);
+    let warnings = notices
+        .count(|notice| matches!(notice, Notice::Warning(text) if text.contains("found nobody")));
+    assert_eq!(warnings, COUNT / 2);
 }

@@ -281,11 +281,8 @@ impl RabbitHold {
         Err(last)
     }
 
-    /// Whether an address that took no reply never will.
+    /// Whether there is no such queue, and not only none that is reached, or another's message that was returned.
     async fn is_gone(&self, address: &str) -> Result<bool, String> {
-        if reply_address::is_direct(address) {
-            return Ok(true);
-        }
         let outlet = self.desk.publisher.outlet().await?;
         match topology::is_known(outlet.link(), address).await {
             Ok(is_known) => Ok(!is_known),

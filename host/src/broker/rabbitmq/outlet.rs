@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::connection::{Link, Trouble, answer};
 use super::delay::{self, LEVELS};
 use super::message;
+use super::reply_address;
 use super::topology::{self, SAFE_AFTER};
 use crate::broker::Depth;
 use crate::name::QueueName;
@@ -25,10 +26,19 @@ const CONFIRM: Duration = Duration::from_secs(30);
 /// What permissions call the exchange without a name.
 const DEFAULT_EXCHANGE: &str = "amq.default";
 
-/// A connection with a channel in confirm mode. Once something went wrong on it, it is of no more use.
+/// A connection with channels in confirm mode. Once something went wrong on it, it is of no more use.
+///
+/// There are three, because lapin takes what the broker returns for whichever message is confirmed next on the
+/// channel. What is returned in the ordinary course of things must not share one with what is never to be lost.
 pub(super) struct Outlet {
     link: Link,
+    /// For what goes to queues that we see to, which is returned only if somebody deletes one; and to requesters'
+    /// own addresses, which never is.
     channel: Channel,
+    /// For replies to queues: requesters go, and what is returned is asked after before it is given up.
+    replies: Channel,
+    /// For what is published to see whether somebody is there. One at a time, so that the answer is its own.
+    knocker: tokio::sync::Mutex<Channel>,
     failure: watch::Sender<Option<String>>,
     alarm: watch::Sender<Option<String>>,
     known: Mutex<HashMap<QueueName, Arc<Known>>>,
@@ -72,6 +82,16 @@ pub(super) enum Patience {
     Bounded,
 }
 
+/// What is published, and to which queue by the exchange without a name.
+#[derive(Clone)]
+struct Outgoing<'a> {
+    route: &'a str,
+    properties: BasicProperties,
+    body: &'a [u8],
+    /// It is returned if no queue takes it.
+    mandatory: bool,
+}
+
 /// Why a message was not confirmed.
 #[derive(Debug)]
 pub(super) enum NotPublished {
@@ -98,11 +118,11 @@ impl<'a> Destination<'a> {
 
 impl Outlet {
     pub(super) async fn open(link: Link) -> Result<Self, Trouble> {
-        let channel = link.channel().await?;
-        answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(Outlet {
+            channel: confirming(&link).await?,
+            replies: confirming(&link).await?,
+            knocker: confirming(&link).await?.into(),
             link,
-            channel,
             failure: watch::Sender::new(None),
             alarm: watch::Sender::new(None),
             known: Mutex::default(),
@@ -118,32 +138,58 @@ impl Outlet {
         patience: Patience,
     ) -> Result<(), NotPublished> {
         self.make_ready(to, patience).await?;
-        let queue = route(to);
-        let first = self.send(&queue, properties.clone(), body, patience).await;
-        let gone = match (&first, to.task_queue()) {
-            (Err(NotPublished::Unroutable(_)), Some(queue)) => queue,
-            (Ok(()) | Err(_), _) => return first,
+        let route = route(to);
+        let message = Outgoing {
+            route: &route,
+            properties,
+            body,
+            // By its documentation the broker returns what goes to a requester's own address, having told it.
+            mandatory: !reply_address::is_direct(&route),
+        };
+        if to.task_queue().is_none() && message.mandatory {
+            return self.send(&self.replies, message, patience).await;
+        }
+        let first = self.send(&self.channel, message.clone(), patience).await;
+        let (Err(NotPublished::Unroutable(_)), Some(queue)) = (&first, to.task_queue()) else {
+            return first;
         };
         // Somebody deleted the queue since we saw it.
-        self.forget(gone);
+        self.forget(queue);
         self.make_ready(to, patience).await?;
-        self.send(&queue, properties, body, patience).await
+        self.send(&self.channel, message, patience).await
+    }
+
+    /// Publishes what only asks whether there is such a queue.
+    async fn knock(&self, route: &str, properties: BasicProperties) -> Result<(), NotPublished> {
+        let knocker = self.knocker.lock().await;
+        let message = Outgoing {
+            route,
+            properties,
+            body: b"",
+            mandatory: true,
+        };
+        self.send(&knocker, message, Patience::Bounded).await
     }
 
     async fn send(
         &self,
-        queue: &str,
-        properties: BasicProperties,
-        body: &[u8],
+        channel: &Channel,
+        message: Outgoing<'_>,
         patience: Patience,
     ) -> Result<(), NotPublished> {
+        let Outgoing {
+            route,
+            properties,
+            body,
+            mandatory,
+        } = message;
         let options = BasicPublishOptions {
-            mandatory: true,
+            mandatory,
             immediate: false,
         };
         let confirmed = async {
-            self.channel
-                .basic_publish("".into(), queue.into(), options, body, properties)
+            channel
+                .basic_publish("".into(), route.into(), options, body, properties)
                 .await?
                 .await
         };
@@ -226,9 +272,7 @@ impl Outlet {
         if known.told.load(Ordering::Relaxed) < news {
             let lock = delay::lock_name(queue);
             // Where nobody has the lock, nobody needs to be told. Where this is dropped, the next one tells.
-            let _ = self
-                .send(&lock, message::ring(), b"", Patience::Bounded)
-                .await;
+            let _ = self.knock(&lock, message::ring()).await;
             known.told.fetch_max(news, Ordering::Relaxed);
         }
         known.age().await;
@@ -257,8 +301,7 @@ impl Outlet {
     /// Whether a queue is there, asked by a message that is gone as soon as it has come. A declaration
     /// would be answered with an error, which the broker's log has too: once an answer.
     pub(super) async fn knocks_at(&self, name: &str) -> Result<bool, NotPublished> {
-        let sent = self.send(name, message::knock(), b"", Patience::Bounded);
-        match sent.await {
+        match self.knock(name, message::knock()).await {
             Ok(()) => Ok(true),
             Err(NotPublished::Unroutable(_)) => Ok(false),
             Err(why) => Err(why),
@@ -395,6 +438,13 @@ impl Known {
             tokio::time::sleep_until(safe_from).await;
         }
     }
+}
+
+/// A new channel on which every message is confirmed.
+async fn confirming(link: &Link) -> Result<Channel, Trouble> {
+    let channel = link.channel().await?;
+    answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    Ok(channel)
 }
 
 /// The queue that a message goes to, by the exchange without a name.
