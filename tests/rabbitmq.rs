@@ -2,6 +2,7 @@
 
 mod alarms;
 mod arguments;
+mod confirms;
 mod connections;
 mod dead_letters;
 mod delays;

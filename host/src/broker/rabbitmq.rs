@@ -9,6 +9,7 @@
 mod acks;
 mod address;
 pub mod baseline;
+mod confirming;
 mod connection;
 mod consumer;
 mod consumer_timeout;
@@ -18,6 +19,7 @@ pub mod examination;
 mod greeting;
 mod hold;
 mod inlet;
+mod known;
 mod line;
 mod lock;
 mod loops;

@@ -281,7 +281,7 @@ impl RabbitHold {
         Err(last)
     }
 
-    /// Whether there is no such queue, and not only none that is reached, or another's message that was returned.
+    /// Whether there is no such queue, and not only none that is reached.
     async fn is_gone(&self, address: &str) -> Result<bool, String> {
         let outlet = self.desk.publisher.outlet().await?;
         match topology::is_known(outlet.link(), address).await {

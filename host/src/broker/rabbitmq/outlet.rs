@@ -2,20 +2,17 @@
 //! somewhere to go. Many publish at once; nobody waits for another's confirm.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation};
-use tokio::sync::{OnceCell, watch};
-use tokio::time::Instant;
+use bytes::Bytes;
+use lapin::{BasicProperties, Channel};
+use tokio::sync::watch;
 
-use super::connection::{Link, Trouble, answer};
-use super::delay::{self, LEVELS};
-use super::message;
-use super::reply_address;
-use super::topology::{self, SAFE_AFTER};
+use super::confirming::{Confirmed, ConfirmingChannel, Outgoing};
+use super::connection::{Link, Trouble};
+use super::known::Known;
+use super::{delay, message, reply_address, topology};
 use crate::broker::Depth;
 use crate::name::QueueName;
 use crate::units::show_duration;
@@ -23,39 +20,19 @@ use crate::units::show_duration;
 /// How long a confirm may take. A quorum queue that elects a leader needs some seconds.
 const CONFIRM: Duration = Duration::from_secs(30);
 
+/// How often a message is published to a queue that somebody deletes.
+const TRIES: u32 = 3;
+
 /// What permissions call the exchange without a name.
 const DEFAULT_EXCHANGE: &str = "amq.default";
 
-/// A connection with channels in confirm mode. Once something went wrong on it, it is of no more use.
-///
-/// There are three, because lapin takes what the broker returns for whichever message is confirmed next on the
-/// channel. What is returned in the ordinary course of things must not share one with what is never to be lost.
+/// A connection with a channel that publishes. Once something went wrong on it, it is of no more use.
 pub(super) struct Outlet {
     link: Link,
-    /// For what goes to queues that we see to, which is returned only if somebody deletes one; and to requesters'
-    /// own addresses, which never is.
-    channel: Channel,
-    /// For replies to queues: requesters go, and what is returned is asked after before it is given up.
-    replies: Channel,
-    /// For what is published to see whether somebody is there. One at a time, so that the answer is its own.
-    knocker: tokio::sync::Mutex<Channel>,
+    channel: ConfirmingChannel,
     failure: watch::Sender<Option<String>>,
     alarm: watch::Sender<Option<String>>,
     known: Mutex<HashMap<QueueName, Arc<Known>>>,
-}
-
-/// What this connection has seen to be on the broker for one task queue.
-struct Known {
-    queue: OnceCell<()>,
-    dead: OnceCell<()>,
-    suspects: OnceCell<()>,
-    levels: [OnceCell<()>; LEVELS as usize],
-    /// How often a level was found or made, and of how many of these times whoever moves what is delayed was
-    /// told.
-    news: AtomicU32,
-    told: AtomicU32,
-    /// When all that was made here is old enough to be relied on.
-    safe_from: Mutex<Option<Instant>>,
 }
 
 /// Where a message goes.
@@ -80,16 +57,6 @@ pub(super) enum Patience {
     WhileBlocked,
     /// Gives up in time and says why.
     Bounded,
-}
-
-/// What is published, and to which queue by the exchange without a name.
-#[derive(Clone)]
-struct Outgoing<'a> {
-    route: &'a str,
-    properties: BasicProperties,
-    body: &'a [u8],
-    /// It is returned if no queue takes it.
-    mandatory: bool,
 }
 
 /// Why a message was not confirmed.
@@ -119,9 +86,7 @@ impl<'a> Destination<'a> {
 impl Outlet {
     pub(super) async fn open(link: Link) -> Result<Self, Trouble> {
         Ok(Outlet {
-            channel: confirming(&link).await?,
-            replies: confirming(&link).await?,
-            knocker: confirming(&link).await?.into(),
+            channel: ConfirmingChannel::open(&link).await?,
             link,
             failure: watch::Sender::new(None),
             alarm: watch::Sender::new(None),
@@ -129,75 +94,55 @@ impl Outlet {
         })
     }
 
-    /// Publishes a message and returns when it is confirmed. Makes what is missing of its queues.
+    /// Publishes a message and returns when it is confirmed. Makes what is missing of its queues. Whoever
+    /// drops this leaves the message under way.
     pub(super) async fn publish(
         &self,
         to: Destination<'_>,
         properties: BasicProperties,
-        body: &[u8],
+        body: &Bytes,
         patience: Patience,
     ) -> Result<(), NotPublished> {
-        self.make_ready(to, patience).await?;
         let route = route(to);
         let message = Outgoing {
-            route: &route,
-            properties,
-            body,
             // By its documentation the broker returns what goes to a requester's own address, having told it.
             mandatory: !reply_address::is_direct(&route),
+            route,
+            properties,
+            body: body.clone(),
         };
-        if to.task_queue().is_none() && message.mandatory {
-            return self.send(&self.replies, message, patience).await;
+        let mut tries = 1;
+        loop {
+            let seen = self.make_ready(to, patience).await?;
+            let sent = self.send(message.clone(), patience).await;
+            match (&sent, seen) {
+                (Err(NotPublished::Unroutable(_)), Some((queue, seen))) if tries < TRIES => {
+                    tries += 1;
+                    self.forget(queue, &seen);
+                }
+                _ => return sent,
+            }
         }
-        let first = self.send(&self.channel, message.clone(), patience).await;
-        let (Err(NotPublished::Unroutable(_)), Some(queue)) = (&first, to.task_queue()) else {
-            return first;
-        };
-        // Somebody deleted the queue since we saw it.
-        self.forget(queue);
-        self.make_ready(to, patience).await?;
-        self.send(&self.channel, message, patience).await
     }
 
     /// Publishes what only asks whether there is such a queue.
     async fn knock(&self, route: &str, properties: BasicProperties) -> Result<(), NotPublished> {
-        let knocker = self.knocker.lock().await;
         let message = Outgoing {
-            route,
+            route: route.to_owned(),
             properties,
-            body: b"",
+            body: Bytes::new(),
             mandatory: true,
         };
-        self.send(&knocker, message, Patience::Bounded).await
+        self.send(message, Patience::Bounded).await
     }
 
-    async fn send(
-        &self,
-        channel: &Channel,
-        message: Outgoing<'_>,
-        patience: Patience,
-    ) -> Result<(), NotPublished> {
-        let Outgoing {
-            route,
-            properties,
-            body,
-            mandatory,
-        } = message;
-        let options = BasicPublishOptions {
-            mandatory,
-            immediate: false,
-        };
-        let confirmed = async {
-            channel
-                .basic_publish("".into(), route.into(), options, body, properties)
-                .await?
-                .await
-        };
+    async fn send(&self, message: Outgoing, patience: Patience) -> Result<(), NotPublished> {
+        let confirmed = self.channel.publish(message);
         tokio::pin!(confirmed);
         let mut failure = self.failure.subscribe();
         loop {
-            let confirmation = tokio::select! {
-                confirmation = &mut confirmed => confirmation,
+            let confirmed = tokio::select! {
+                confirmed = &mut confirmed => confirmed,
                 why = failed(&mut failure) => return Err(trouble(None, why)),
                 () = tokio::time::sleep(CONFIRM) => {
                     let alarm = self.alarm.borrow().clone();
@@ -212,18 +157,14 @@ impl Outlet {
                     }
                 }
             };
-            return match confirmation {
-                Ok(Confirmation::Ack(None)) => Ok(()),
-                Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => {
-                    Err(NotPublished::Unroutable(returned.reply_text.to_string()))
-                }
-                Ok(Confirmation::Nack(None)) => Err(NotPublished::Refused(
+            return match confirmed {
+                Ok(Confirmed::Taken) => Ok(()),
+                Ok(Confirmed::Returned(why)) => Err(NotPublished::Unroutable(why)),
+                Ok(Confirmed::Refused) => Err(NotPublished::Refused(
                     "the broker did not take the message; a queue is full, or too few of its nodes are up".to_owned(),
                 )),
-                // Confirms are on from the start, so this is a channel that is none of ours.
-                Ok(Confirmation::NotRequested) => Err(trouble(None, "no confirm".to_owned())),
-                Err(error) => {
-                    let trouble = Trouble::from(error).lacking("write to", DEFAULT_EXCHANGE);
+                Err(trouble) => {
+                    let trouble = trouble.lacking("write to", DEFAULT_EXCHANGE);
                     self.fail(&trouble.text);
                     Err(NotPublished::Trouble(trouble))
                 }
@@ -231,17 +172,21 @@ impl Outlet {
         }
     }
 
-    /// Sees that a message has somewhere to go. While the broker holds publishing back, it answers
-    /// nothing on this connection, and silence means no trouble.
-    async fn make_ready(
+    /// Sees that a message has somewhere to go, and says by what. While the broker holds publishing back, it
+    /// answers nothing on this connection, and silence means no trouble.
+    async fn make_ready<'a>(
         &self,
-        to: Destination<'_>,
+        to: Destination<'a>,
         patience: Patience,
-    ) -> Result<(), NotPublished> {
+    ) -> Result<Option<(&'a QueueName, Arc<Known>)>, NotPublished> {
         loop {
             self.free(patience).await?;
-            match self.prepare(to).await {
-                Ok(()) => return Ok(()),
+            let Some(queue) = to.task_queue() else {
+                return Ok(None);
+            };
+            let known = self.known(queue);
+            match self.prepare(to, queue, &known).await {
+                Ok(()) => return Ok(Some((queue, known))),
                 Err(Trouble { code: None, .. }) if self.alarm.borrow().is_some() => {}
                 Err(trouble) => return Err(NotPublished::Trouble(trouble)),
             }
@@ -262,18 +207,18 @@ impl Outlet {
         }
     }
 
-    async fn prepare(&self, to: Destination<'_>) -> Result<(), Trouble> {
-        let Some(queue) = to.task_queue() else {
-            return Ok(());
-        };
-        let known = self.known(queue);
+    async fn prepare(
+        &self,
+        to: Destination<'_>,
+        queue: &QueueName,
+        known: &Known,
+    ) -> Result<(), Trouble> {
         known.ensure(&self.link, to).await?;
-        let news = known.news.load(Ordering::Relaxed);
-        if known.told.load(Ordering::Relaxed) < news {
+        if let Some(news) = known.news() {
             let lock = delay::lock_name(queue);
             // Where nobody has the lock, nobody needs to be told. Where this is dropped, the next one tells.
             let _ = self.knock(&lock, message::ring()).await;
-            known.told.fetch_max(news, Ordering::Relaxed);
+            known.told(news);
         }
         known.age().await;
         Ok(())
@@ -293,9 +238,15 @@ impl Outlet {
         }
     }
 
-    fn forget(&self, queue: &QueueName) {
+    /// Has it looked for anew, unless somebody else has seen to that.
+    fn forget(&self, queue: &QueueName, seen: &Arc<Known>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.remove(queue);
+        if known
+            .get(queue)
+            .is_some_and(|known| Arc::ptr_eq(known, seen))
+        {
+            known.remove(queue);
+        }
     }
 
     /// Whether a queue is there, asked by a message that is gone as soon as it has come. A declaration
@@ -320,7 +271,7 @@ impl Outlet {
 
     /// The channel, for what is tied to it.
     pub(super) fn channel(&self) -> &Channel {
-        &self.channel
+        self.channel.channel()
     }
 
     /// Marks it as of no more use, and wakes everybody who waits on it.
@@ -347,104 +298,6 @@ impl Outlet {
         self.fail("the connection was closed");
         self.link.close().await;
     }
-}
-
-impl Default for Known {
-    fn default() -> Self {
-        Known {
-            queue: OnceCell::new(),
-            dead: OnceCell::new(),
-            suspects: OnceCell::new(),
-            levels: std::array::from_fn(|_| OnceCell::new()),
-            news: AtomicU32::new(0),
-            told: AtomicU32::new(0),
-            safe_from: Mutex::default(),
-        }
-    }
-}
-
-impl Known {
-    /// Sees that the queues are there by which a message gets to where it goes.
-    async fn ensure(&self, link: &Link, to: Destination<'_>) -> Result<(), Trouble> {
-        match to {
-            Destination::Queue(queue) => self.ensure_queue(link, queue).await,
-            Destination::Delay(queue, level) => {
-                self.ensure_queue(link, queue).await?;
-                self.ensure_levels(link, queue, level).await
-            }
-            Destination::Dead(queue) => {
-                let name = topology::dead_name(queue);
-                self.ensure_own(&self.dead, link, &name).await
-            }
-            Destination::Suspects(queue) => {
-                let name = topology::suspects_name(queue);
-                self.ensure_own(&self.suspects, link, &name).await
-            }
-            Destination::Reply(_) => Ok(()),
-        }
-    }
-
-    async fn ensure_queue(&self, link: &Link, queue: &QueueName) -> Result<(), Trouble> {
-        let ensure = async || {
-            let was_made = topology::ensure_queue(link, queue.as_str()).await?;
-            self.note(was_made);
-            Ok(())
-        };
-        self.queue.get_or_try_init(ensure).await.copied()
-    }
-
-    async fn ensure_own(
-        &self,
-        cell: &OnceCell<()>,
-        link: &Link,
-        name: &str,
-    ) -> Result<(), Trouble> {
-        let ensure = async || {
-            let was_made = topology::ensure_own_queue(link, name).await?;
-            self.note(was_made);
-            Ok(())
-        };
-        cell.get_or_try_init(ensure).await.copied()
-    }
-
-    /// From the lowest up, so that whoever looks for them knows the highest by the first gap.
-    async fn ensure_levels(&self, link: &Link, queue: &QueueName, top: u32) -> Result<(), Trouble> {
-        for (level, cell) in (0..=top).zip(&self.levels) {
-            let is_news = !cell.initialized();
-            let name = delay::level_name(queue, level);
-            self.ensure_own(cell, link, &name).await?;
-            self.news.fetch_add(u32::from(is_news), Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn note(&self, was_made: bool) {
-        if was_made {
-            let mut safe_from = self
-                .safe_from
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            *safe_from = Some(Instant::now() + SAFE_AFTER);
-        }
-    }
-
-    /// Waits until all that was made is old enough to be relied on.
-    async fn age(&self) {
-        let safe_from = *self
-            .safe_from
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(safe_from) = safe_from {
-            tokio::time::sleep_until(safe_from).await;
-        }
-    }
-}
-
-/// A new channel on which every message is confirmed.
-async fn confirming(link: &Link) -> Result<Channel, Trouble> {
-    let channel = link.channel().await?;
-    answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-    Ok(channel)
 }
 
 /// The queue that a message goes to, by the exchange without a name.

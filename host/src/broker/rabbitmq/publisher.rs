@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use lapin::BasicProperties;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -76,7 +77,7 @@ impl Publisher {
         &self,
         to: Destination<'_>,
         properties: BasicProperties,
-        body: &[u8],
+        body: &Bytes,
         patience: Patience,
     ) -> Result<(), NotPublished> {
         match self.outlet().await {
@@ -93,7 +94,7 @@ impl Publisher {
         &self,
         to: Destination<'_>,
         properties: BasicProperties,
-        body: &[u8],
+        body: &Bytes,
     ) -> Result<(), NotPublished> {
         let opened = open(&self.connector).await;
         let (outlet, _events) = opened.map_err(|error| {

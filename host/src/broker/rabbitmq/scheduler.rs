@@ -334,11 +334,12 @@ impl Shift<'_> {
             Some(stay) => Destination::Delay(queue, stay.level),
             None => Destination::Queue(queue),
         };
+        let body = delivery.data.into();
         let passed_on = async {
             let properties = message::passed_on(&delivery.properties, stay)
                 .map_err(|error| format!("{error:#}"))?;
             let publisher = &self.desk.publisher;
-            let sent = publisher.publish(to, properties, &delivery.data, Patience::Bounded);
+            let sent = publisher.publish(to, properties, &body, Patience::Bounded);
             sent.await.map_err(|why| why.text().to_owned())
         };
         let passed_on = passed_on.await.map_err(|text| Trouble { code: None, text });
