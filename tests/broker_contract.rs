@@ -94,6 +94,8 @@ macro_rules! contract {
                     a_smaller_prefetch_bounds_the_unsettled_and_takes_back_nothing,
                     a_prefetch_that_changes_all_the_time_loses_nothing_and_counts_no_crash,
                     a_stop_while_the_prefetch_changes_gives_back_everything,
+                    a_stop_while_much_is_settled_gives_back_everything,
+                    a_stop_with_much_in_hand_gives_back_everything,
                     a_pause_while_the_prefetch_changes_is_kept_and_loses_nothing,
                 ],
                 settlement: [

@@ -178,6 +178,55 @@ pub(super) async fn a_stop_while_the_prefetch_changes_gives_back_everything(
     }
 }
 
+pub(super) async fn a_stop_while_much_is_settled_gives_back_everything(subject: &impl Subject) {
+    const COUNT: u32 = 300;
+    let (broker, other) = (subject.connect().await, subject.connect().await);
+    for until in [1, 5, 20, 50, 100, 150, 200, 250] {
+        let queue = subject.queue();
+        broker.publish(&queue, numbered(COUNT), None).await.unwrap();
+        let mut consumer = broker.consume(&queue, 8).await.unwrap();
+        let (mut numbers, mut settling) = (BTreeSet::new(), Vec::new());
+        while numbers.len() < until {
+            let delivery = next(&mut consumer).await;
+            numbers.insert(number(&delivery));
+            settling.push(tokio::spawn(delivery.settle(done())));
+        }
+        consumer.stop().await;
+        for settled in settling {
+            settled.await.unwrap().unwrap();
+        }
+        let mut heir = other.consume(&queue, 300).await.unwrap();
+        let rest = take(&mut heir, COUNT as usize - numbers.len()).await;
+        numbers.extend(rest.iter().map(number));
+        assert_eq!(numbers, (0..COUNT).collect());
+        settle(rest).await;
+        heir.stop().await;
+    }
+}
+
+pub(super) async fn a_stop_with_much_in_hand_gives_back_everything(subject: &impl Subject) {
+    const COUNT: u32 = 1000;
+    let (broker, other, queue) = (
+        subject.connect().await,
+        subject.connect().await,
+        subject.queue(),
+    );
+    broker.publish(&queue, numbered(COUNT), None).await.unwrap();
+    let mut consumer = broker.consume(&queue, 500).await.unwrap();
+    // While it is held, nothing that came after it can be acked by one word.
+    let first = next(&mut consumer).await;
+    consumer.stop().await;
+    let mut numbers = BTreeSet::from([number(&first)]);
+    settle(vec![first]).await;
+    drop(consumer);
+    let mut heir = other.consume(&queue, 1000).await.unwrap();
+    let rest = take(&mut heir, COUNT as usize - 1).await;
+    numbers.extend(rest.iter().map(number));
+    assert_eq!(numbers, (0..COUNT).collect());
+    settle(rest).await;
+    heir.stop().await;
+}
+
 pub(super) async fn a_pause_while_the_prefetch_changes_is_kept_and_loses_nothing(
     subject: &impl Subject,
 ) {

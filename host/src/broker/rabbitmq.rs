@@ -170,7 +170,9 @@ pub struct RabbitMq {
     notices: NoticeSink,
     settlement: SettlementMode,
     consumer_timeout: Duration,
+    /// Of consumers and of what else takes messages.
     loops: Loops,
+    publishing: Loops,
 }
 
 impl RabbitMq {
@@ -184,16 +186,17 @@ impl RabbitMq {
         notices: NoticeSink,
     ) -> Result<Self, BrokerError> {
         let connector = Connector::new(&options)?;
-        let (publisher, publishing) = Publisher::start(connector.clone(), notices.clone()).await?;
-        let loops = Loops::default();
-        loops.own(publishing);
+        let (publisher, supervised) = Publisher::start(connector.clone(), notices.clone()).await?;
+        let publishing = Loops::default();
+        publishing.own(supervised);
         Ok(RabbitMq {
             connector,
             publisher: Arc::new(publisher),
             notices,
             settlement: options.settlement,
             consumer_timeout: options.consumer_timeout,
-            loops,
+            loops: Loops::default(),
+            publishing,
         })
     }
 
@@ -302,8 +305,10 @@ impl Broker for RabbitMq {
     }
 
     async fn close(&self) {
-        self.publisher.stop();
+        // They give back what they do not hand out, by what they publish.
         self.loops.end().await;
+        self.publisher.stop();
+        self.publishing.end().await;
     }
 }
 

@@ -41,10 +41,21 @@ pub(super) struct Ack {
 
 /// Has the verdicts of a channel wait, and so keeps the broker from sending more than it has room for.
 pub(super) struct Halt {
-    /// Told how many deliveries have had their verdicts written, all of those that came before this among them.
-    pub(super) written: oneshot::Sender<u64>,
+    /// Told of all verdicts that came before this.
+    pub(super) written: oneshot::Sender<Written>,
     /// It lasts until the other end of this is dropped.
     pub(super) end: oneshot::Receiver<()>,
+}
+
+/// What was written on a channel.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    /// How many deliveries have had their verdicts.
+    pub(super) count: u64,
+    /// In how many acks and nacks.
+    pub(super) frames: usize,
+    /// When the last of them was heard. None: there was none.
+    pub(super) last: Option<Instant>,
 }
 
 /// What is to be written, or not.
@@ -56,7 +67,7 @@ pub(super) enum Entry {
 /// Where the verdicts of one channel go. It is closed when the channel is gone.
 pub(super) type Acks = mpsc::UnboundedSender<Entry>;
 
-/// Writes verdicts until every sender is gone, on a channel with this prefetch. Returns when it last wrote one.
+/// Writes verdicts until every sender is gone, on a channel with this prefetch. Returns what it wrote.
 ///
 /// # Errors
 /// When the channel can take no more of them; those not told will be delivered again.
@@ -64,8 +75,8 @@ pub(super) async fn write(
     channel: &Channel,
     prefetch: u16,
     entries: &mut mpsc::UnboundedReceiver<Entry>,
-) -> Result<Option<Instant>, Trouble> {
-    let mut last = None;
+) -> Result<Written, Trouble> {
+    let mut written = Written::default();
     let mut settled = Settled::default();
     let mut received = Vec::with_capacity(BATCH);
     let mut batch = Vec::with_capacity(BATCH);
@@ -78,24 +89,29 @@ pub(super) async fn write(
             }
         }
         if !batch.is_empty() {
-            write_batch(channel, prefetch, &mut settled, &mut batch).await?;
-            last = Some(Instant::now());
+            let frames = write_batch(channel, prefetch, &mut settled, &mut batch).await?;
+            written = Written {
+                count: settled.count(),
+                frames: written.frames + frames,
+                last: Some(Instant::now()),
+            };
         }
-        for Halt { written, end } in halts {
+        for halt in halts {
             // Whoever asked may have thought better of it.
-            let _ = written.send(settled.count());
-            let _ = end.await;
+            let _ = halt.written.send(written);
+            let _ = halt.end.await;
         }
     }
-    Ok(last)
+    Ok(written)
 }
 
+/// Gives how many acks and nacks it took.
 async fn write_batch(
     channel: &Channel,
     prefetch: u16,
     settled: &mut Settled,
     batch: &mut Vec<Ack>,
-) -> Result<(), Trouble> {
+) -> Result<usize, Trouble> {
     let (acked, refused): (Vec<u64>, Vec<&Ack>) =
         batch
             .iter()
@@ -117,6 +133,7 @@ async fn write_batch(
     futures_util::future::try_join_all(nacks).await?;
     settled.refuse(refused.iter().map(|ack| ack.tag));
     let Plan { up_to, singly } = settled.acknowledge(acked);
+    let frames = refused.len() + usize::from(up_to.is_some()) + singly.len();
     let prefix = up_to.map(|tag| (tag, true));
     let acks = prefix
         .into_iter()
@@ -131,7 +148,7 @@ async fn write_batch(
         // Nobody waits for the answer of a settlement that was dropped.
         let _ = ack.arrived.send(());
     }
-    Ok(())
+    Ok(frames)
 }
 
 /// Which of a channel's tags are settled. They count up from 1 without a gap.

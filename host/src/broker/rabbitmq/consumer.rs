@@ -22,7 +22,7 @@ use super::pause;
 use super::scheduler::Scheduler;
 use super::stop::{Stop, Switch, switch};
 use super::topology;
-use crate::broker::{BrokerError, Consumer, Delivery, Notice};
+use crate::broker::{BrokerError, Consumer, Delivery, Notice, SettleError};
 use crate::settlement::Settlement;
 use crate::units::show_duration;
 
@@ -105,6 +105,13 @@ impl RabbitConsumer {
     }
 }
 
+/// Has a delivery that nobody was handed delivered again.
+async fn release(delivery: Delivery) -> Result<(), SettleError> {
+    let record = delivery.message.record.clone();
+    let after = Duration::ZERO;
+    delivery.settle(Settlement::Release { after, record }).await
+}
+
 #[async_trait]
 impl Consumer for RabbitConsumer {
     async fn next(&mut self, into: &mut Vec<Delivery>, limit: usize) {
@@ -137,11 +144,7 @@ impl Consumer for RabbitConsumer {
         let give_back = async {
             let mut releases = FuturesUnordered::new();
             while let Some(delivery) = self.deliveries.recv().await {
-                let record = delivery.message.record.clone();
-                releases.push(delivery.settle(Settlement::Release {
-                    after: Duration::ZERO,
-                    record,
-                }));
+                releases.push(release(delivery));
             }
             // A release that fails is a message that the broker gives back by itself.
             while releases.next().await.is_some() {}
@@ -271,7 +274,10 @@ impl Source {
             why = self.hand_out(ground, line, deliveries, stopped, paused) => End::Lost(why),
             why = follow_pause => End::Lost(why),
             written = line::keep(kept) => match written {
-                Ok(()) => End::Stopped,
+                Ok(settled) => {
+                    self.see_done(settled).await;
+                    End::Stopped
+                }
                 Err(trouble) => End::Lost(self.explain(trouble)),
             },
             why = over(&mut events, |_| {}) => return End::Lost(why),

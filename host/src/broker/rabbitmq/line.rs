@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use lapin::message::Delivery;
 use lapin::options::{
     BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer as Stream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::acks::{self, Ack, Acks, Entry, Halt, Verdict};
+use super::acks::{self, Ack, Acks, Entry, Halt, Verdict, Written};
 use super::connection::{Link, Trouble, answer};
 
 /// A subscription. Each has its own channel: one that consumed from a queue which was deleted and made
@@ -20,6 +21,7 @@ use super::connection::{Link, Trouble, answer};
 pub(super) struct Line {
     channel: Channel,
     pub(super) prefetch: u16,
+    opened: Instant,
     stream: Stream,
     pub(super) acks: Acks,
     /// The tag of what came last, which is how many came.
@@ -30,6 +32,8 @@ pub(super) struct Line {
 pub(super) struct Halted {
     /// Of how many deliveries the broker knows what became of them.
     written: u64,
+    /// When the broker was last told that it may send more.
+    pub(super) since: Instant,
     _end: oneshot::Sender<()>,
 }
 
@@ -40,8 +44,19 @@ pub(super) struct Ledger {
     settled: mpsc::UnboundedReceiver<Entry>,
 }
 
-/// How long a queue may take to do what it was told. A channel that is closed before forgets what it has
-/// not passed on yet.
+/// A line on which all is settled.
+///
+/// A channel that has told a quorum queue more than the queue has done keeps the rest to itself, and forgets that
+/// when it is closed: then what was acked is delivered again.
+pub(super) struct Settled {
+    pub(super) channel: Channel,
+    written: Written,
+}
+
+/// How much a channel tells a queue before that has done any of it: RabbitMQ's `quorum_commands_soft_limit`.
+const SOFT_LIMIT: usize = 32;
+
+/// How long a queue may take to do what it was told, where nobody asks it.
 const DONE: Duration = Duration::from_secs(10);
 
 impl Line {
@@ -71,6 +86,7 @@ impl Line {
         let line = Line {
             channel,
             prefetch,
+            opened: Instant::now(),
             stream,
             acks,
             came: 0,
@@ -79,7 +95,7 @@ impl Line {
     }
 
     /// Waits for the next delivery. None: the subscription has ended. Cancel safe.
-    pub(super) async fn next(&mut self) -> Option<lapin::Result<lapin::message::Delivery>> {
+    pub(super) async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
         let next = self.stream.next().await;
         if let Some(Ok(delivery)) = &next {
             self.came = delivery.delivery_tag;
@@ -92,8 +108,10 @@ impl Line {
         let (written, told) = oneshot::channel();
         let (keep, end) = oneshot::channel();
         self.acks.send(Entry::Halt(Halt { written, end })).ok()?;
+        let Written { count, last, .. } = told.await.ok()?;
         Some(Halted {
-            written: told.await.ok()?,
+            written: count,
+            since: last.unwrap_or(self.opened),
             _end: keep,
         })
     }
@@ -130,35 +148,59 @@ impl Line {
     }
 }
 
-/// Writes what is settled on every line, until no more lines come and all that came by them is settled.
+/// Writes what is settled on every line, until no more lines come and all that came by them is settled. Gives
+/// those whose channels are still open.
 ///
 /// # Errors
 /// When a channel can take no more; what was not written will be delivered again.
-pub(super) async fn keep(mut ledgers: mpsc::UnboundedReceiver<Ledger>) -> Result<(), Trouble> {
+pub(super) async fn keep(
+    mut ledgers: mpsc::UnboundedReceiver<Ledger>,
+) -> Result<Vec<Settled>, Trouble> {
     let (mut kept, mut closing) = (FuturesUnordered::new(), FuturesUnordered::new());
-    let mut is_over = false;
-    while !(is_over && kept.is_empty()) {
+    let (over, is_over) = watch::channel(false);
+    while !(*over.borrow() && kept.is_empty()) {
         tokio::select! {
-            ledger = ledgers.recv(), if !is_over => match ledger {
+            ledger = ledgers.recv(), if !*over.borrow() => match ledger {
                 Some(ledger) => kept.push(ledger.write()),
-                None => is_over = true,
+                None => {
+                    over.send_replace(true);
+                }
             },
-            Some(written) = kept.next() => {
-                let (channel, last) = written?;
-                closing.push(close_later(channel, last));
-            }
-            Some(()) = closing.next() => {}
+            Some(settled) = kept.next() => closing.push(settled?.close_later(is_over.clone())),
+            Some(_) = closing.next() => {}
         }
     }
-    Ok(())
+    Ok(closing.filter_map(async |open| open).collect().await)
 }
 
-/// Closes a channel on which all is settled, when its queue has done that too.
-async fn close_later(channel: Channel, last: Option<Instant>) {
-    if let Some(last) = last {
-        tokio::time::sleep_until(last + DONE).await;
+impl Settled {
+    /// Closes the channel when its queue has done all that was written, unless it is over before.
+    async fn close_later(self, mut is_over: watch::Receiver<bool>) -> Option<Settled> {
+        if let Some(last) = self.written.last {
+            tokio::select! {
+                () = tokio::time::sleep_until(last + DONE) => {}
+                _ = is_over.wait_for(|is_over| *is_over) => return Some(self),
+            }
+        }
+        close(self.channel).await;
+        None
     }
-    close(channel).await;
+
+    /// Whether the queue may not have done all that was written.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.written.frames > SOFT_LIMIT
+    }
+
+    /// Waits until the queue has done all that was written. What it answers out of its log is a message, which
+    /// is to be settled.
+    ///
+    /// # Errors
+    /// When the channel breaks, or is refused.
+    pub(super) async fn ask(&self, queue: &str) -> Result<Option<Delivery>, Trouble> {
+        let options = BasicGetOptions::default();
+        let got = answer(self.channel.basic_get(queue.into(), options)).await?;
+        Ok(got.map(|got| got.delivery))
+    }
 }
 
 async fn close(channel: Channel) {
@@ -167,37 +209,29 @@ async fn close(channel: Channel) {
 }
 
 impl Ledger {
-    /// The same as [`Ledger::keep`], and the channel ends only when its queue has done all that was written.
-    ///
-    /// A channel that has told a quorum queue more than it has done keeps the rest to itself, and forgets
-    /// that when it is closed. What is answered out of the queue's log is a message, which goes back.
-    pub(super) async fn keep_to_the_end(mut self, queue: &str) -> Result<(), Trouble> {
-        acks::write(&self.channel, self.prefetch, &mut self.settled).await?;
-        let asking = self
-            .channel
-            .basic_get(queue.into(), BasicGetOptions::default());
-        if let Some(got) = answer(asking).await? {
+    /// Writes what is settled on one line, until all that came by it is, and ends its channel when the queue has
+    /// done all of it. A message that tells so goes back.
+    pub(super) async fn keep(self, queue: &str) -> Result<(), Trouble> {
+        let settled = self.write().await?;
+        if settled.is_unsure()
+            && let Some(got) = settled.ask(queue).await?
+        {
             let options = BasicNackOptions {
                 multiple: false,
                 requeue: true,
             };
-            answer(self.channel.basic_nack(got.delivery.delivery_tag, options)).await?;
+            answer(settled.channel.basic_nack(got.delivery_tag, options)).await?;
         }
-        close(self.channel).await;
+        close(settled.channel).await;
         Ok(())
     }
 
-    /// Writes what is settled on one line, until all that came by it is, and ends its channel.
-    pub(super) async fn keep(self) -> Result<(), Trouble> {
-        let (channel, _) = self.write().await?;
-        close(channel).await;
-        Ok(())
-    }
-
-    /// Writes what is settled on one line, until all that came by it is. Gives the channel, and when it last
-    /// wrote to it.
-    async fn write(mut self) -> Result<(Channel, Option<Instant>), Trouble> {
-        let last = acks::write(&self.channel, self.prefetch, &mut self.settled).await?;
-        Ok((self.channel, last))
+    /// Writes what is settled on one line, until all that came by it is.
+    async fn write(mut self) -> Result<Settled, Trouble> {
+        let written = acks::write(&self.channel, self.prefetch, &mut self.settled).await?;
+        Ok(Settled {
+            channel: self.channel,
+            written,
+        })
     }
 }

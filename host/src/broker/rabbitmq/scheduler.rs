@@ -249,14 +249,7 @@ impl Shift<'_> {
     async fn look(&self, level: u32, window: u16, stopped: &mut Stop) -> Result<Next, Trouble> {
         let name = delay::level_name(&self.desk.queue, level);
         let (line, ledger) = Line::open(self.link, &name, window).await?;
-        let keeping = async {
-            if window > GROWTH {
-                ledger.keep_to_the_end(&name).await
-            } else {
-                ledger.keep().await
-            }
-        };
-        let (next, written) = tokio::join!(self.take(line, window, stopped), keeping);
+        let (next, written) = tokio::join!(self.take(line, window, stopped), ledger.keep(&name));
         written.and(next)
     }
 

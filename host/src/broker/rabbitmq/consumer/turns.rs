@@ -7,14 +7,14 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 
-use super::super::acks::Acks;
+use super::super::acks::{self, Acks};
 use super::super::connection::{Link, Trouble};
 use super::super::hold::{Desk, RabbitHold};
-use super::super::line::{Ledger, Line};
+use super::super::line::{Ledger, Line, Settled};
 use super::super::pause::Seen;
 use super::super::stop::Stop;
 use super::super::{SettlementMode, consumer_timeout, message};
-use super::Source;
+use super::{Source, release};
 use crate::broker::{Delivery, Notice, Standing};
 
 /// How long nothing may come, while nothing is held, before the subscription is made anew. A queue that
@@ -22,7 +22,8 @@ use crate::broker::{Delivery, Notice, Standing};
 /// tell: it cancels those alone whose queue it still finds gone when it looks.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// How long a line that is to end may take to fill. Where less comes, hardly anything can be on its way.
+/// How long after the last ack a line that is to end may take to fill. Where less comes, hardly anything can be on
+/// its way.
 const FILLED: Duration = Duration::from_millis(500);
 
 /// What the lines of one connection are opened on.
@@ -117,7 +118,6 @@ impl Source {
 
     /// Takes from one line and ends it when asked to, or leaves that to its caller when there is to be another:
     /// for a prefetch that differs, which a quorum queue gives to new subscriptions alone, or in silence.
-    /// What the broker had sent by then is handed out too: to put it back would count as a crash.
     ///
     /// # Errors
     /// Why the line broke.
@@ -129,41 +129,28 @@ impl Source {
         stopped: &mut Stop,
         paused: &mut Seen,
     ) -> Result<Turn, String> {
-        let mut ending = None;
         let mut wanted = self.prefetch.clone();
-        loop {
-            let turn = tokio::select! {
+        let turn = loop {
+            tokio::select! {
                 biased;
-                () = stopped.asked(), if ending.is_none() => Turn::Stopped,
-                () = paused.becomes(true), if ending.is_none() => Turn::Paused,
-                () = differs(&mut wanted, line.prefetch), if ending.is_none() => {
-                    return self.renew(ground, line).await;
-                }
-                next = line.next() => match (next, ending.take()) {
-                    (Some(next), still_ending) => {
-                        self.hand_on(next, &line, sender).await?;
-                        ending = still_ending;
-                        continue;
-                    }
-                    (None, Some(turn)) => return Ok(turn),
-                    (None, None) => return Err(format!(
+                () = stopped.asked() => break Turn::Stopped,
+                () = paused.becomes(true) => break Turn::Paused,
+                () = differs(&mut wanted, line.prefetch) => return self.renew(ground, line).await,
+                next = line.next() => match next {
+                    Some(next) => self.hand_on(next, &line, sender).await?,
+                    None => return Err(format!(
                         "the broker ended the subscription to queue `{}`; it was deleted, or a task was unsettled for too long",
                         self.desk.queue
                     )),
                 },
-                () = tokio::time::sleep(SILENCE), if ending.is_none() => {
-                    // What is held may be what keeps the broker from sending more.
-                    if !line.is_idle() {
-                        continue;
-                    }
+                // What is held may be what keeps the broker from sending more.
+                () = tokio::time::sleep(SILENCE) => if line.is_idle() {
                     return self.renew(ground, line).await;
-                }
-            };
-            line.cancel()
-                .await
-                .map_err(|trouble| self.explain(trouble))?;
-            ending = Some(turn);
-        }
+                },
+            }
+        };
+        self.end(line, sender).await?;
+        Ok(turn)
     }
 
     /// Opens the next line before this one ends: a queue may go away with its last subscription.
@@ -174,7 +161,7 @@ impl Source {
         })
     }
 
-    /// Ends a line that another has taken the place of, and hands out what still comes by it.
+    /// Ends a line, and hands out what still comes by it: to put it back would count as a crash.
     ///
     /// A quorum queue takes back what it sends while a subscription ends, and counts a return. So acks
     /// are kept back until the broker has sent all that it may, and nothing can be on its way.
@@ -183,7 +170,7 @@ impl Source {
     /// Why the line broke.
     async fn end(&self, mut line: Line, sender: &mpsc::Sender<Delivery>) -> Result<(), String> {
         if let Some(halted) = line.halt().await {
-            let mut waited = pin!(tokio::time::sleep(FILLED));
+            let mut waited = pin!(tokio::time::sleep_until(halted.since + FILLED));
             while !line.is_full(&halted) {
                 tokio::select! {
                     next = line.next() => match next {
@@ -227,6 +214,23 @@ impl Source {
         opened
             .map(|opened| ground.lay(opened))
             .map_err(|trouble| self.explain(trouble))
+    }
+
+    /// Waits until the queue has done all that was written on these lines. What it answers with goes back as what
+    /// was not handed out does.
+    pub(super) async fn see_done(&self, lines: Vec<Settled>) {
+        for line in lines.into_iter().filter(Settled::is_unsure) {
+            // Of a connection that breaks the broker takes everything back that it did not hear of.
+            let Ok(Some(got)) = line.ask(self.desk.queue.as_str()).await else {
+                continue;
+            };
+            let (acks, mut entries) = mpsc::unbounded_channel();
+            let delivery = self.delivery(got, &acks);
+            drop(acks);
+            let prefetch = *self.prefetch.borrow();
+            let writing = acks::write(&line.channel, prefetch, &mut entries);
+            let _ = tokio::join!(writing, release(delivery));
+        }
     }
 
     pub(super) fn explain(&self, trouble: Trouble) -> String {
