@@ -93,7 +93,8 @@ impl Backlog {
         let mut last = turn;
         let mut is_long = false;
         loop {
-            let (delivery, company) = match self.waiting().next(is_long) {
+            let next = self.waiting().next(is_long);
+            let (delivery, company) = match next {
                 Next::Begin(one) => one,
                 Next::Spawn(all) => {
                     for (delivery, company) in all {
@@ -178,17 +179,16 @@ impl<T> Waiting<T> {
 
     /// What is next for one that takes, whose last one was long or not.
     fn next(&mut self, was_long: bool) -> Next<T> {
-        if self.line.is_empty() {
-            self.takers -= 1;
-            return Next::Leave;
-        }
-        if was_long || self.spawned > 0 {
+        if (was_long || self.spawned > 0) && !self.line.is_empty() {
             self.spawned += self.line.len();
             return Next::Spawn(std::mem::take(&mut self.line));
         }
         match self.line.pop_front() {
             Some(first) => Next::Begin(first),
-            None => Next::Leave,
+            None => {
+                self.takers -= 1;
+                Next::Leave
+            }
         }
     }
 
