@@ -130,7 +130,10 @@ impl Backlog {
             // One that is over has taken what it took, and may only have waited for a processor.
             is_long = !is_over && took >= LONG;
             let turned = last - turn;
-            if turned >= LONG_TURN || turned >= SHORT_TURN && threads.global_queue_depth() > 0 {
+            let is_turn_over =
+                turned >= LONG_TURN || turned >= SHORT_TURN && threads.global_queue_depth() > 0;
+            // Where nothing is left, others have the thread anyway, and what was settled is heard of sooner.
+            if is_turn_over && !self.waiting().line.is_empty() {
                 yield_now().await;
                 turn = Instant::now();
                 last = turn;
