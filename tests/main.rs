@@ -35,4 +35,3 @@ mod support;
 mod tidy;
 mod trust;
 mod tutorial;
-mod working;

@@ -2,7 +2,6 @@
 
 mod ahead;
 mod attempt;
-mod backlog;
 mod intake;
 pub mod prefetch;
 mod runs;
@@ -64,7 +63,7 @@ struct Shared {
     registry: Arc<Registry>,
     sandbox: Arc<Sandbox>,
     observers: Observers,
-    runs: Arc<Runs>,
+    runs: Runs,
     slots: Semaphore,
     /// Held while one queue's suspects are tried, for two trials at once would not be alone.
     dock: Semaphore,
@@ -88,7 +87,7 @@ impl Worker {
         let shared = Shared {
             slots: Semaphore::new(settings.slots),
             dock: Semaphore::new(1),
-            runs: Arc::default(),
+            runs: Runs::default(),
             gates: Mutex::default(),
             cancel: Cancel::new(),
             settings,
@@ -156,10 +155,6 @@ impl Shared {
 /// has the task.
 fn report_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tell_of_panic(&error);
+        tracing::error!(%error, "a part of the worker panicked; please report it");
     }
-}
-
-fn tell_of_panic(error: &dyn std::fmt::Display) {
-    tracing::error!(%error, "a part of the worker panicked; please report it");
 }

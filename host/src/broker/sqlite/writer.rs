@@ -125,7 +125,6 @@ impl Writer {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut jobs = Vec::new();
         loop {
-            shared.patience.rest();
             tokio::select! {
                 // In this order, so that much work cannot put off the tick.
                 biased;
@@ -135,7 +134,6 @@ impl Writer {
                     if count == 0 {
                         break;
                     }
-                    shared.patience.work();
                     self.await_company(&mut inbox, &mut jobs);
                     self.work(std::mem::take(&mut jobs));
                 }
@@ -148,9 +146,8 @@ impl Writer {
         self.leave();
     }
 
-    /// While much is settled, waits for what is soon settled too, until that is half of what is held: a
-    /// transaction costs as much as many ends, and the other half runs while it goes on. One that comes alone is
-    /// not kept waiting.
+    /// While much is settled, waits for what is soon settled too: a transaction costs as much as many ends, and
+    /// what nobody waits for here runs meanwhile. One that comes alone is not kept waiting.
     fn await_company(
         &self,
         inbox: &mut mpsc::Receiver<Box<dyn Job>>,
@@ -158,12 +155,11 @@ impl Writer {
     ) {
         let settled = jobs.iter().filter(|job| job.kind() == Kind::Settle).count();
         let Some(last) = &self.last else { return };
-        let enough = self.held.div_ceil(2);
-        if settled >= enough || settled == 0 || last.ended.elapsed() > BUSY {
+        if settled == 0 || settled >= self.held || last.ended.elapsed() > BUSY {
             return;
         }
         let most = LINGER.min(last.took / SHARE);
-        let missing = enough - settled;
+        let missing = self.held - settled;
         self.shared.patience.wait(missing, most, || inbox.len());
         while jobs.len() < PLACES
             && let Ok(job) = inbox.try_recv()
@@ -204,10 +200,7 @@ impl Writer {
         self.answer(taking, &outcome);
         let outcome = outcome.and_then(|news| {
             if !jobs.is_empty() {
-                self.shared.patience.leave();
-                let flushed = self.log.flush(&self.connection);
-                self.shared.patience.work();
-                flushed?;
+                self.log.flush(&self.connection)?;
             }
             Ok(news)
         });
