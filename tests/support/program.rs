@@ -12,7 +12,7 @@ use scutwork::plugin::embedded;
 /// Longer than anything takes here, even on a busy machine. Reaching it fails the test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How many lines of a command are shown when a test fails.
+/// How many lines of a command are shown when a test fails: of its last, and of its warnings before.
 const LAST_WORDS: usize = 40;
 
 /// A folder to start the program in, with a plugin directory. Removed when dropped.
@@ -325,7 +325,12 @@ impl Drop for Running {
             // Whatever failed, this is where to look for why. The pipe is empty soon: its writer is gone.
             self.seen.extend(self.lines.iter());
             let last = self.seen.len().saturating_sub(LAST_WORDS);
-            eprintln!("a command said last:\n{}", self.seen[last..].join("\n"));
+            let (before, last) = self.seen.split_at(last);
+            let warnings = before.iter().rev().filter(|line| line.contains(" WARN "));
+            for line in warnings.take(LAST_WORDS).collect::<Vec<_>>().iter().rev() {
+                eprintln!("a command warned: {line}");
+            }
+            eprintln!("a command said last:\n{}", last.join("\n"));
         }
     }
 }

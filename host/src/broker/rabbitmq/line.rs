@@ -122,11 +122,15 @@ impl Line {
     }
 
     /// Ends the subscription. What the broker had sent by then still comes, and then the stream ends.
-    pub(super) async fn cancel(&self) -> Result<(), Trouble> {
-        let cancelled = self
-            .channel
-            .basic_cancel(self.stream.tag(), BasicCancelOptions::default());
-        answer(cancelled).await
+    ///
+    /// The answer comes behind that, however long the broker takes to send it: whoever waits looks at what comes,
+    /// and judges by that whether the broker still does anything.
+    pub(super) fn cancel(&self) -> impl Future<Output = Result<(), Trouble>> + use<> {
+        let (channel, tag) = (self.channel.clone(), self.stream.tag());
+        async move {
+            let options = BasicCancelOptions::default();
+            channel.basic_cancel(tag, options).await.map_err(Into::into)
+        }
     }
 
     /// Settles a delivery, and does not wait for the broker to hear it.

@@ -16,6 +16,7 @@ use super::super::stop::Stop;
 use super::super::{SettlementMode, consumer_timeout, message};
 use super::{Source, release};
 use crate::broker::{Delivery, Notice, Standing};
+use crate::units::show_duration;
 
 /// How long nothing may come, while nothing is held, before the subscription is made anew. A queue that
 /// is deleted and made again at once can leave one behind that nothing comes by, and the broker does not
@@ -25,6 +26,10 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// How long after the last ack a line that is to end may take to fill. Where less comes, hardly anything can be on
 /// its way.
 const FILLED: Duration = Duration::from_millis(500);
+
+/// How long the broker may send nothing by a line that it was asked to end. One that chews on a message can be
+/// slow, and all that is held is given up with it; of a connection that is dead the heartbeat tells.
+const LAST_SENT: Duration = Duration::from_secs(60);
 
 /// What the lines of one connection are opened on.
 pub(super) struct Ground<'a> {
@@ -180,9 +185,24 @@ impl Source {
                     () = &mut waited => break,
                 }
             }
-            line.cancel()
-                .await
-                .map_err(|trouble| self.explain(trouble))?;
+            let mut cancelled = pin!(line.cancel());
+            loop {
+                tokio::select! {
+                    biased;
+                    answer = &mut cancelled => {
+                        answer.map_err(|trouble| self.explain(trouble))?;
+                        break;
+                    }
+                    next = line.next() => match next {
+                        Some(next) => self.hand_on(next, &line, sender).await?,
+                        None => break,
+                    },
+                    () = tokio::time::sleep(LAST_SENT) => return Err(format!(
+                        "the broker did not end a subscription, and sent nothing for {}",
+                        show_duration(LAST_SENT)
+                    )),
+                }
+            }
         }
         while let Some(next) = line.next().await {
             self.hand_on(next, &line, sender).await?;
