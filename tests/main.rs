@@ -35,3 +35,4 @@ mod support;
 mod tidy;
 mod trust;
 mod tutorial;
+mod working;

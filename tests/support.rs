@@ -7,3 +7,4 @@ pub(crate) mod rabbitmq;
 pub(crate) mod rust_code;
 pub(crate) mod shelf;
 pub(crate) mod wat;
+pub(crate) mod worker;

@@ -288,14 +288,19 @@ impl std::fmt::Debug for Sandbox {
 
 /// What became of a run that a fault of the host's ended.
 fn panicked(panic: Box<dyn Any + Send>) -> Finished {
-    let said = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("it did not say why");
+    let said = said_in_panic(&*panic);
     unequipped(format!(
         "the host panicked in a call that the plugin made: {said}"
     ))
+}
+
+/// What a panic that was caught said.
+pub(crate) fn said_in_panic(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it did not say why")
 }
 
 /// A spawned run that ends when nobody waits for it any more.

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod attempt;
+mod backlog;
 mod intake;
 pub mod prefetch;
 mod runs;
@@ -63,7 +64,7 @@ struct Shared {
     registry: Arc<Registry>,
     sandbox: Arc<Sandbox>,
     observers: Observers,
-    runs: Runs,
+    runs: Arc<Runs>,
     slots: Semaphore,
     /// Held while one queue's suspects are tried, for two trials at once would not be alone.
     dock: Semaphore,
@@ -87,7 +88,7 @@ impl Worker {
         let shared = Shared {
             slots: Semaphore::new(settings.slots),
             dock: Semaphore::new(1),
-            runs: Runs::default(),
+            runs: Arc::default(),
             gates: Mutex::default(),
             cancel: Cancel::new(),
             settings,
@@ -155,6 +156,10 @@ impl Shared {
 /// has the task.
 fn report_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a part of the worker panicked; please report it");
+        tell_of_panic(&error);
     }
+}
+
+fn tell_of_panic(error: &dyn std::fmt::Display) {
+    tracing::error!(%error, "a part of the worker panicked; please report it");
 }

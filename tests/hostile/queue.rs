@@ -12,8 +12,8 @@ use scutwork::event::{Event, Observer, Observers};
 use scutwork::name::QueueName;
 use scutwork::plugin::registry::RegistrySettings;
 use scutwork::plugin::{Registry, embedded};
-use scutwork::settlement::{Parking, Settlement};
-use scutwork::task::{TaskRules, new_id};
+use scutwork::settlement::Settlement;
+use scutwork::task::new_id;
 use scutwork::worker::prefetch::Prefetch;
 use scutwork::worker::{StopSwitch, Worker, WorkerSettings};
 use tokio::runtime::Runtime;
@@ -23,7 +23,7 @@ use super::leftovers::Leftovers;
 use super::neighbour::{Beside, Neighbour};
 use super::{AT_LEAST, RUNS_ALONE, SLOTS, Verdict, alone, case, sandbox, server, start};
 use crate::support::program::PATIENCE;
-use crate::support::shelf;
+use crate::support::{shelf, worker};
 
 #[test]
 fn on_a_queue_every_hostile_task_is_settled_and_every_one_of_its_neighbours_is_done() {
@@ -122,19 +122,8 @@ impl House {
         let broker = open(&file);
         let (switch, stop) = StopSwitch::new();
         let settings = WorkerSettings {
-            name: "house".to_owned(),
-            queues: vec![queue()],
-            slots: SLOTS,
             prefetch: Prefetch::Fixed(16),
-            grace: PATIENCE,
-            rules: TaskRules {
-                default_plugin: "dots".parse().unwrap(),
-                max_payload: 1 << 20,
-            },
-            parking: Parking {
-                every: PATIENCE,
-                ttl: PATIENCE,
-            },
+            ..worker::settings(queue(), SLOTS)
         };
         let worker = Worker::new(
             settings,

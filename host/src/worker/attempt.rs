@@ -59,15 +59,15 @@ const AT_GATE: Duration = Duration::from_secs(10);
 const AWAY: Duration = Duration::from_secs(2);
 
 /// What an attempt came to, and what the settlement depends on beside that.
-struct Attempted<'a> {
+struct Attempted {
     outcome: Outcome,
     usage: Option<Usage>,
     plugin: Option<Arc<Plugin>>,
     /// None where nothing ran.
-    begun: Option<Begun<'a>>,
+    begun: Option<Begun>,
 }
 
-impl Attempted<'_> {
+impl Attempted {
     fn failed(failure: Failure) -> Self {
         Attempted {
             outcome: Outcome::Failed(failure),
@@ -105,26 +105,92 @@ fn verdict(delivery: &Delivery) -> Triage {
     )
 }
 
+/// A delivery that has had its attempt, and what is left to do about it.
+pub(super) struct Unsettled {
+    delivery: Delivery,
+    /// What it comes to for the task.
+    settlement: Settlement,
+    /// What the broker is told. None: the same.
+    told: Option<Settlement>,
+    usage: Option<Usage>,
+    /// The run, which goes on for others until the broker was told.
+    begun: Option<Begun>,
+    /// How it ended is kept for when the broker could not be told.
+    is_kept: bool,
+    /// What it publishes is confirmed.
+    is_published: bool,
+}
+
+impl Unsettled {
+    /// A task that was not run and goes back to the queue. Whoever gets it again may well do the same again.
+    fn put_back(delivery: Delivery, after: Duration, record: Record) -> Self {
+        Unsettled {
+            delivery,
+            settlement: Settlement::Release { after, record },
+            told: None,
+            usage: None,
+            begun: None,
+            is_kept: false,
+            is_published: false,
+        }
+    }
+
+    /// Tells the broker, and observers.
+    pub(super) async fn settle(self, shared: &Shared) {
+        let Unsettled {
+            delivery,
+            settlement,
+            told,
+            usage,
+            begun,
+            is_kept,
+            is_published,
+        } = self;
+        let told = told.unwrap_or_else(|| settlement.clone());
+        let unheard = settle(shared, delivery, &settlement, told, usage).await;
+        if let (Some(begun), Some(unheard)) = (begun, unheard)
+            && is_kept
+        {
+            begun.end_with(Ending {
+                settlement,
+                is_published: is_published || unheard == Unheard::Ack,
+            });
+        }
+    }
+}
+
 /// Runs the task that was delivered, if it is one, and settles the delivery.
+pub(super) async fn run_and_settle(
+    shared: Arc<Shared>,
+    queue: QueueName,
+    delivery: Delivery,
+    company: Company,
+) {
+    if let Some(unsettled) = run(shared.clone(), queue, delivery, company).await {
+        unsettled.settle(&shared).await;
+    }
+}
+
+/// Runs the task that was delivered, if it is one. None: the delivery was lost, and the broker delivers again
+/// by itself.
 pub(super) async fn run(
     shared: Arc<Shared>,
     queue: QueueName,
     mut delivery: Delivery,
     company: Company,
-) {
+) -> Option<Unsettled> {
     let key = shared.runs.key(&queue, &delivery.message);
     if let Some((ending, begun)) = recall(&shared, &delivery, key).await {
-        return conclude(&shared, delivery, ending, begun).await;
+        return Some(conclude(delivery, *ending, begun));
     }
     let decoded = Task::decode(&mut delivery.message, &shared.settings.rules);
     let attempted = match verdict(&delivery) {
         Triage::Run => match attempt(&shared, &queue, &delivery, key, decoded, company).await {
             Ok(attempted) => attempted,
-            // What is lost goes back by itself.
-            Err(_) if !delivery.hold.is_live() => return,
+            Err(_) if !delivery.hold.is_live() => return None,
             Err(why) => {
                 let record = delivery.message.record.clone();
-                return put_back(&shared, delivery, why.away(), record).await;
+                return Some(Unsettled::put_back(delivery, why.away(), record));
             }
         },
         Triage::Suspect => {
@@ -132,15 +198,15 @@ pub(super) async fn run(
                 on_trial: true,
                 ..delivery.message.record.clone()
             };
-            return put_back(&shared, delivery, Duration::ZERO, record).await;
+            return Some(Unsettled::put_back(delivery, Duration::ZERO, record));
         }
         Triage::Guilty => Attempted::failed(Failure::Crashed {
             crashes: delivery.crashes,
         }),
     };
-    // A hold that was lost before the run is no longer ours to settle: the broker delivers again.
+    // A hold that was lost before the run is no longer ours to settle.
     if !delivery.hold.is_live() && matches!(attempted.outcome, Outcome::Interrupted) {
-        return;
+        return None;
     }
     let Attempted {
         outcome,
@@ -148,28 +214,23 @@ pub(super) async fn run(
         plugin,
         begun,
     } = attempted;
-    let ends = !matches!(outcome, Outcome::Interrupted);
-    let settlement = decide(&shared, &delivery.message, outcome, plugin.as_deref());
-    let unheard = settle(&shared, delivery, &settlement, settlement.clone(), usage).await;
-    if let (Some(begun), Some(unheard)) = (begun, unheard)
-        && ends
-    {
-        begun.end_with(Ending {
-            settlement,
-            is_published: unheard == Unheard::Ack,
-        });
-    }
+    let is_kept = !matches!(outcome, Outcome::Interrupted);
+    Some(Unsettled {
+        settlement: decide(&shared, &delivery.message, outcome, plugin.as_deref()),
+        delivery,
+        told: None,
+        usage,
+        begun,
+        is_kept,
+        is_published: false,
+    })
 }
 
 /// How the task of a delivery ended that was run here before, or is being run: then it waits for that.
 ///
 /// What comes for the first time is to be run, whatever its id: it is for the broker to say that a message
 /// has been here, and a producer may submit a task twice.
-async fn recall<'a>(
-    shared: &'a Shared,
-    delivery: &Delivery,
-    key: Key,
-) -> Option<(Box<Ending>, Begun<'a>)> {
+async fn recall(shared: &Shared, delivery: &Delivery, key: Key) -> Option<(Box<Ending>, Begun)> {
     let is_again = delivery.crashes > 0 || delivery.standing == Standing::OnTrial;
     if !is_again || is_worn(delivery) {
         return None;
@@ -201,12 +262,12 @@ async fn recall<'a>(
     None
 }
 
-/// Settles a delivery by how its task ended here before.
-async fn conclude(shared: &Shared, mut delivery: Delivery, ending: Box<Ending>, begun: Begun<'_>) {
+/// What is left to do about a delivery whose task ended here before.
+fn conclude(mut delivery: Delivery, ending: Ending, begun: Begun) -> Unsettled {
     let Ending {
         settlement,
         is_published,
-    } = *ending;
+    } = ending;
     // The id that the run had, if it was made up.
     let task = settlement.reply().map(|reply| reply.task.clone());
     delivery.message.id = delivery.message.id.take().or(task);
@@ -214,18 +275,20 @@ async fn conclude(shared: &Shared, mut delivery: Delivery, ending: Box<Ending>, 
         (true, Some(reply)) => {
             // All else is done: that nobody is there to reply to leaves the ack alone.
             delivery.message.reply_to = None;
-            Settlement::Done {
+            Some(Settlement::Done {
                 reply: reply.clone(),
-            }
+            })
         }
-        (true, None) | (false, _) => settlement.clone(),
+        (true, None) | (false, _) => None,
     };
-    let unheard = settle(shared, delivery, &settlement, told, None).await;
-    if let Some(unheard) = unheard {
-        begun.end_with(Ending {
-            settlement,
-            is_published: is_published || unheard == Unheard::Ack,
-        });
+    Unsettled {
+        delivery,
+        settlement,
+        told,
+        usage: None,
+        begun: Some(begun),
+        is_kept: true,
+        is_published,
     }
 }
 
@@ -247,14 +310,14 @@ impl NoTurn {
     }
 }
 
-async fn attempt<'a>(
-    shared: &'a Shared,
+async fn attempt(
+    shared: &Shared,
     queue: &QueueName,
     delivery: &Delivery,
     key: Key,
     decoded: Result<Task, BadTask>,
     mut company: Company,
-) -> Result<Attempted<'a>, NoTurn> {
+) -> Result<Attempted, NoTurn> {
     let task = match decoded {
         Ok(task) => task,
         Err(bad) => return Ok(Attempted::failed(Failure::BadTask(bad))),
@@ -377,13 +440,6 @@ fn decide(
         // Nothing ran, and no such outcome depends on a plugin's policy.
         None => RetryPolicy::default().settle(outcome, shared.settings.parking, &facts),
     }
-}
-
-/// Puts back a task that was not run.
-async fn put_back(shared: &Shared, delivery: Delivery, after: Duration, record: Record) {
-    let settlement = Settlement::Release { after, record };
-    // Nothing ran, so whoever gets it again may well do the same again.
-    let _ = settle(shared, delivery, &settlement, settlement.clone(), None).await;
 }
 
 /// What a broker did not hear.

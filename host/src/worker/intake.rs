@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::ahead::{Ahead, Ended, Held};
 use super::attempt::{self, Company};
+use super::backlog::Backlog;
 use super::prefetch::{EVERY, Policy, Prefetch, Seen};
 use super::{Shared, report_panic, trial};
 use crate::broker::{Consumer, Delivery, Suspects};
@@ -32,6 +33,7 @@ pub(super) struct Intake {
     shared: Arc<Shared>,
     queue: QueueName,
     consumer: Box<dyn Consumer>,
+    backlog: Arc<Backlog>,
     attempts: JoinSet<()>,
     /// None where the operator has said how many deliveries there may be.
     foresight: Option<Foresight>,
@@ -53,6 +55,7 @@ impl Intake {
             Prefetch::Automatic => Some(Foresight::new(settings.slots, settings.queues.len())),
         };
         Intake {
+            backlog: Backlog::new(shared.clone(), queue.clone()),
             shared,
             queue,
             consumer,
@@ -91,7 +94,7 @@ impl Intake {
         let suspected: Vec<_> = suspected
             .map(|delivery| {
                 let (shared, queue) = (self.shared.clone(), self.queue.clone());
-                attempt::run(shared, queue, delivery, Company::Others(None))
+                attempt::run_and_settle(shared, queue, delivery, Company::Others(None))
             })
             .collect();
         if !suspected.is_empty() {
@@ -105,20 +108,15 @@ impl Intake {
         }
         let now = Instant::now();
         let foresight = &mut self.foresight;
-        let (shared, queue) = (&self.shared, &self.queue);
-        let attempts = batch.drain(..).map(|delivery| {
+        let deliveries = batch.drain(..).map(|delivery| {
             let held = foresight.as_mut().map(|it| it.hold(&delivery, now));
-            let company = Company::Others(held);
-            attempt::run(shared.clone(), queue.clone(), delivery, company)
+            (delivery, Company::Others(held))
         });
-        // On the guests' threads, where a run costs no change of threads, and several as one: what is
-        // handed from threads to others, and told back, costs more than it does there.
+        // On the guests' threads, where a run costs no change of threads.
         let threads = self.shared.sandbox.threads();
-        let mut attempts: Vec<_> = attempts.collect();
-        if attempts.len() > 1 {
-            self.attempts.spawn_on(all(attempts), threads);
-        } else if let Some(only) = attempts.pop() {
-            self.attempts.spawn_on(only, threads);
+        for _ in 0..self.backlog.add(deliveries) {
+            let working = self.backlog.clone().work_off();
+            self.attempts.spawn_on(working, threads);
         }
         self.shared.sandbox.make_way();
     }
@@ -221,13 +219,5 @@ async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Makes a batch's attempts beside each other, so that none can hold up or end another.
-async fn all(attempts: Vec<impl Future<Output = ()> + Send + 'static>) {
-    let mut running: JoinSet<()> = attempts.into_iter().collect();
-    while let Some(ended) = running.join_next().await {
-        report_panic(ended);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -44,13 +44,13 @@ pub(super) struct Ending {
 }
 
 /// What is known of a delivery.
-pub(super) enum Past<'a> {
+pub(super) enum Past {
     /// Nothing; it is to be run.
     Unknown,
     /// It runs here. The channel closes when that ends.
     Running(watch::Receiver<()>),
     /// It has run here. Whoever learns this has the task to settle: to others it runs until that is done.
-    Ended(Box<Ending>, Begun<'a>),
+    Ended(Box<Ending>, Begun),
 }
 
 /// The runs of one worker.
@@ -77,8 +77,8 @@ struct Running {
 }
 
 /// A run that goes on until this is dropped.
-pub(super) struct Begun<'a> {
-    runs: &'a Runs,
+pub(super) struct Begun {
+    runs: Arc<Runs>,
     key: Key,
     /// Boxed, because every run has the place for one and hardly any has one.
     ending: Option<Box<Ending>>,
@@ -106,23 +106,23 @@ impl Runs {
     }
 
     /// Marks a run as going on. How an earlier one of the same key ended is of no more use.
-    pub(super) fn begin(&self, key: Key) -> Begun<'_> {
+    pub(super) fn begin(self: &Arc<Self>, key: Key) -> Begun {
         let mut book = self.book();
         book.forget(key);
         self.run(&mut book, key)
     }
 
-    fn run(&self, book: &mut Book, key: Key) -> Begun<'_> {
+    fn run(self: &Arc<Self>, book: &mut Book, key: Key) -> Begun {
         book.running.entry(key).or_default().runs += 1;
         Begun {
-            runs: self,
+            runs: self.clone(),
             key,
             ending: None,
         }
     }
 
     /// What is known of a delivery that came again; an ending is taken out.
-    pub(super) fn recall(&self, key: Key) -> Past<'_> {
+    pub(super) fn recall(self: &Arc<Self>, key: Key) -> Past {
         let mut book = self.book();
         if let Some(ending) = book.forget(key) {
             return Past::Ended(ending, self.run(&mut book, key));
@@ -154,7 +154,7 @@ impl Runs {
     }
 }
 
-impl Begun<'_> {
+impl Begun {
     /// Ends the run, and keeps how it ended for when its message comes again. Not without an id if the ack
     /// may have arrived: then a message that is the same, and has not been run, would go in its place.
     pub(super) fn end_with(mut self, ending: Ending) {
@@ -162,7 +162,7 @@ impl Begun<'_> {
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for Begun {
     fn drop(&mut self) {
         let mut book = self.runs.book();
         if let Some(ending) = self.ending.take() {
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn an_ending_is_found_once_and_by_its_own_attempt_alone() {
-        let runs = Runs::default();
+        let runs = Arc::new(Runs::default());
         let first = key(&runs, &message(Some("a"), 1));
         runs.begin(first).end_with(ending(1));
         for other in [
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_run_that_begins_anew_makes_the_ending_before_it_void() {
-        let runs = Runs::default();
+        let runs = Arc::new(Runs::default());
         let key = key(&runs, &message(Some("a"), 1));
         runs.begin(key).end_with(ending(1));
         drop(runs.begin(key));
@@ -287,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_for_a_run_hears_of_its_end_and_finds_how() {
-        let runs = Runs::default();
+        let runs = Arc::new(Runs::default());
         let key = key(&runs, &message(None, 1));
         let begun = runs.begin(key);
         let Past::Running(mut ended) = runs.recall(key) else {
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn without_an_id_nothing_is_kept_whose_ack_may_have_arrived() {
-        let runs = Runs::default();
+        let runs = Arc::new(Runs::default());
         let published = Ending {
             is_published: true,
             ..ending(1)
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn endings_are_bounded_in_count_bytes_and_time() {
         let mut book = Book::default();
-        let runs = Runs::default();
+        let runs = Arc::new(Runs::default());
         let numbered = |number: usize| key(&runs, &message(Some(&number.to_string()), 1));
         let now = Instant::now();
         for number in 0..=MOST {

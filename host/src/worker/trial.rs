@@ -61,7 +61,7 @@ async fn try_one(
 ) {
     let is_bounded = is_bounded(shared, &suspect);
     let mut trial = JoinSet::new();
-    trial.spawn(attempt::run(
+    trial.spawn(attempt::run_and_settle(
         shared.clone(),
         queue.clone(),
         suspect,

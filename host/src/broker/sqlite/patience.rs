@@ -1,17 +1,28 @@
-//! [`Patience`]: how the writer waits a moment for more to share its transaction.
+//! [`Patience`]: how the writer waits for work, and then a moment for more to share its transaction; and how
+//! those who bring work see to it that it gets a processor.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::Thread;
+use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// So many never come.
+/// Nobody need come: the writer is at work.
 const NOBODY: usize = usize::MAX;
+
+/// Enough have come: the writer is awake, and may have no processor yet.
+const CALLED: usize = usize::MAX - 1;
+
+/// Whoever comes wakes the writer by what he brings.
+const ANYBODY: usize = 0;
 
 /// Where the writer waits until enough work has come. Whoever brings some looks here, and wakes it only if
 /// that is enough: to be woken for each costs more than to do it.
+///
+/// The system wakes it on the processor that it had before. There it waits for whatever guest has that one now,
+/// which may be for as long as guests have work, while those on another processor have none left and wait for
+/// it. So whoever comes meanwhile offers his.
 pub(super) struct Patience {
-    /// How many must be there for the writer to be woken.
+    /// How many must be there for the writer to be woken, or one of the above.
     enough: AtomicUsize,
     writer: OnceLock<Thread>,
 }
@@ -24,25 +35,49 @@ impl Patience {
         }
     }
 
-    /// Waits until so many are there, but no longer than `most`, and sometimes less long. `count` tells how
-    /// many there are. Always the same thread calls this; it blocks.
+    /// The writer waits for anybody, in its own way, until [`Patience::work`].
+    pub(super) fn rest(&self) {
+        self.enough.store(ANYBODY, Ordering::SeqCst);
+    }
+
+    /// The writer waits for the disk, and then for a processor, until [`Patience::work`].
+    pub(super) fn leave(&self) {
+        self.enough.store(CALLED, Ordering::SeqCst);
+    }
+
+    /// The writer is at work.
+    pub(super) fn work(&self) {
+        self.enough.store(NOBODY, Ordering::SeqCst);
+    }
+
+    /// Waits until so many are there, one at least, but no longer than `most`, and sometimes less long. `count`
+    /// tells how many there are. Always the same thread calls this; it blocks.
     pub(super) fn wait(&self, enough: usize, most: Duration, count: impl FnOnce() -> usize) {
-        self.writer.get_or_init(std::thread::current);
+        self.writer.get_or_init(thread::current);
         self.enough.store(enough, Ordering::SeqCst);
         // Who came before that wakes nobody.
         if count() < enough {
-            std::thread::park_timeout(most);
+            thread::park_timeout(most);
         }
-        self.enough.store(NOBODY, Ordering::SeqCst);
+        self.work();
     }
 
     /// So many are there now.
     pub(super) fn came(&self, count: usize) {
-        if count < self.enough.load(Ordering::SeqCst) {
+        let enough = self.enough.load(Ordering::SeqCst);
+        if enough == CALLED {
+            thread::yield_now();
+        }
+        if count < enough {
             return;
         }
+        let order = Ordering::SeqCst;
         // Of those who come at once, one is enough.
-        if self.enough.swap(NOBODY, Ordering::SeqCst) != NOBODY
+        if self
+            .enough
+            .compare_exchange(enough, CALLED, order, order)
+            .is_ok()
+            && enough != ANYBODY
             && let Some(writer) = self.writer.get()
         {
             writer.unpark();
@@ -80,6 +115,25 @@ mod tests {
             patience.came(3);
         });
         assert_eq!(patience.enough.load(Ordering::SeqCst), NOBODY);
+    }
+
+    #[test]
+    fn whoever_finds_the_writer_at_rest_calls_it_and_others_do_not() {
+        let patience = Patience::new();
+        let state = || patience.enough.load(Ordering::SeqCst);
+        patience.came(1);
+        assert_eq!(state(), NOBODY);
+        patience.rest();
+        for _ in 0..2 {
+            patience.came(1);
+            assert_eq!(state(), CALLED);
+        }
+        patience.work();
+        patience.leave();
+        patience.came(1);
+        assert_eq!(state(), CALLED);
+        patience.work();
+        assert_eq!(state(), NOBODY);
     }
 
     #[test]

@@ -125,6 +125,7 @@ impl Writer {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut jobs = Vec::new();
         loop {
+            shared.patience.rest();
             tokio::select! {
                 // In this order, so that much work cannot put off the tick.
                 biased;
@@ -134,6 +135,7 @@ impl Writer {
                     if count == 0 {
                         break;
                     }
+                    shared.patience.work();
                     self.await_company(&mut inbox, &mut jobs);
                     self.work(std::mem::take(&mut jobs));
                 }
@@ -146,8 +148,9 @@ impl Writer {
         self.leave();
     }
 
-    /// While much is settled, waits for what is soon settled too: a transaction costs as much as many ends, and
-    /// what nobody waits for here runs meanwhile. One that comes alone is not kept waiting.
+    /// While much is settled, waits for what is soon settled too, until that is half of what is held: a
+    /// transaction costs as much as many ends, and the other half runs while it goes on. One that comes alone is
+    /// not kept waiting.
     fn await_company(
         &self,
         inbox: &mut mpsc::Receiver<Box<dyn Job>>,
@@ -155,11 +158,12 @@ impl Writer {
     ) {
         let settled = jobs.iter().filter(|job| job.kind() == Kind::Settle).count();
         let Some(last) = &self.last else { return };
-        if settled == 0 || settled >= self.held || last.ended.elapsed() > BUSY {
+        let enough = self.held.div_ceil(2);
+        if settled >= enough || settled == 0 || last.ended.elapsed() > BUSY {
             return;
         }
         let most = LINGER.min(last.took / SHARE);
-        let missing = self.held - settled;
+        let missing = enough - settled;
         self.shared.patience.wait(missing, most, || inbox.len());
         while jobs.len() < PLACES
             && let Ok(job) = inbox.try_recv()
@@ -200,7 +204,10 @@ impl Writer {
         self.answer(taking, &outcome);
         let outcome = outcome.and_then(|news| {
             if !jobs.is_empty() {
-                self.log.flush(&self.connection)?;
+                self.shared.patience.leave();
+                let flushed = self.log.flush(&self.connection);
+                self.shared.patience.work();
+                flushed?;
             }
             Ok(news)
         });
