@@ -71,7 +71,7 @@ async fn a_new_prefetch_outlasts_the_connection() {
 /// A broker that chews on a message answers behind it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_that_ends_late_costs_nothing_that_is_held() {
-    // More than a broker has for any other answer.
+    // More than a broker has for any other answer, and the moment until this one is asked for.
     let late = Duration::from_secs(25);
     let url = shared_url();
     let network = Network::to(&url);
@@ -83,26 +83,23 @@ async fn a_subscription_that_ends_late_costs_nothing_that_is_held() {
     let first = next(&mut consumer).await;
     let held = next(&mut consumer).await;
     let (_connection, channel) = stranger(&url).await;
-    let subscriptions = async |count| {
-        let looking = async {
-            loop {
-                let passive = QueueDeclareOptions {
-                    passive: true,
-                    ..QueueDeclareOptions::default()
-                };
-                let looked =
-                    channel.queue_declare(queue.as_str().into(), passive, FieldTable::default());
-                if looked.await.unwrap().consumer_count() == count {
-                    return;
-                }
+    let both = async {
+        loop {
+            let passive = QueueDeclareOptions {
+                passive: true,
+                ..QueueDeclareOptions::default()
+            };
+            let name = queue.as_str().into();
+            let looked = channel.queue_declare(name, passive, FieldTable::default());
+            if looked.await.unwrap().consumer_count() == 2 {
+                return;
             }
-        };
-        timeout(PATIENCE, looking).await.unwrap();
+        }
     };
     // The old subscription is asked to end a moment after this, when the new one is there.
     first.settle(done()).await.unwrap();
     consumer.set_prefetch(6);
-    subscriptions(2).await;
+    timeout(PATIENCE, both).await.unwrap();
     // More than the old one has place for, so that the new one is known here too.
     let bodies = ["1", "2", "3", "4", "5"];
     fill(&broker, &queue, &bodies).await;
@@ -111,7 +108,6 @@ async fn a_subscription_that_ends_late_costs_nothing_that_is_held() {
         more.push(next(&mut consumer).await);
     }
     network.cut(Way::FromBroker);
-    subscriptions(1).await;
     let is_loss = |notice: &Notice| matches!(notice, Notice::Disconnected(..));
     let lost = timeout(late, notices.wait_for(is_loss)).await;
     assert!(lost.is_err(), "{lost:?}");

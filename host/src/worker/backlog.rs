@@ -2,8 +2,8 @@
 //! which they came.
 //!
 //! A task that is short ends at its first poll, and costs no more here than that: no future is spawned for it,
-//! and what settles many wakes one for all of them. What waits goes on by itself; and where tasks are long, each
-//! is spawned at once, for the runtime shares threads out more evenly, and its price is nothing to them.
+//! and what settles many wakes one for all of them. One that goes on is spawned then. None is spawned before: each
+//! thread begins first with what it has spawned itself, so those in line would overtake one another.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -23,14 +23,10 @@ use crate::broker::Delivery;
 use crate::name::QueueName;
 use crate::sandbox::said_in_panic;
 
-/// For how long short tasks follow one another before others have the thread: where somebody is seen to wait
-/// for it, and at most. To give way costs about a twentieth of the former.
+/// For how long tasks follow one another before others have the thread: where somebody is seen to wait for it,
+/// and at most. To give way costs about a twentieth of the former.
 const SHORT_TURN: Duration = Duration::from_micros(50);
 const LONG_TURN: Duration = Duration::from_millis(1);
-
-/// How long the first poll of one that goes on takes at least, after which all that waits is spawned: a hundred
-/// times what that costs.
-const LONG: Duration = Duration::from_micros(200);
 
 /// Deliveries of one queue that nobody has begun with, and what their attempts need.
 pub(super) struct Backlog {
@@ -44,19 +40,14 @@ struct Waiting<T> {
     line: VecDeque<T>,
     /// How many take from it.
     takers: usize,
-    /// How many were spawned and have not begun. What comes after them is spawned too, lest it overtake them.
-    spawned: usize,
 }
 
-/// What whoever takes is to do.
-#[derive(Debug, PartialEq)]
-enum Next<T> {
-    /// Begin with this.
-    Begin(T),
-    /// Spawn each of these.
-    Spawn(VecDeque<T>),
-    /// Take no more: there is nothing.
-    Leave,
+/// What one that takes may do before others have the thread.
+struct Turn {
+    since: Instant,
+    /// With how many it is to begin however long they take. Whoever was kept waiting for long would be so again
+    /// after each, and what came meanwhile one after the other.
+    due: usize,
 }
 
 impl Backlog {
@@ -78,36 +69,27 @@ impl Backlog {
     /// to its end. Several may do so at once, each on a thread of the sandbox's.
     ///
     /// Where it is dropped, its attempts are too.
-    pub(super) async fn work_off(self: Arc<Self>) {
+    pub(super) fn work_off(self: Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
+        let called = Instant::now();
         // It gives way by itself. Were it told to, whatever it polls then would look as if it waited.
-        coop::unconstrained(self.take_turns()).await;
+        coop::unconstrained(async move { self.take_turns(called).await })
     }
 
-    async fn take_turns(self: &Arc<Self>) {
+    async fn take_turns(&self, called: Instant) {
         let threads = self.shared.sandbox.threads().metrics();
         let mut unsettled = FuturesUnordered::new();
         let mut apart = JoinSet::new();
         // What an attempt that has ended leaves to the next, which saves an allocation of some size.
         let mut place = None;
-        let mut turn = Instant::now();
-        let mut last = turn;
-        let mut is_long = false;
+        let mut turn = self.turn(called);
         loop {
-            let next = self.waiting().next(is_long);
-            let (delivery, company) = match next {
-                Next::Begin(one) => one,
-                Next::Spawn(all) => {
-                    for (delivery, company) in all {
-                        apart.spawn(self.clone().attempt(delivery, company));
-                    }
-                    continue;
-                }
-                Next::Leave => break,
+            let next = self.waiting().next();
+            let Some((delivery, company)) = next else {
+                break;
             };
             let run = attempt::run(self.shared.clone(), self.queue.clone(), delivery, company);
             let run = AssertUnwindSafe(run).catch_unwind();
             let mut attempt = put(run, &mut place);
-            let mut is_over = true;
             match future::poll_fn(|context| Poll::Ready(attempt.as_mut().poll(context))).await {
                 Poll::Ready(ended) => {
                     place = Some(attempt);
@@ -117,7 +99,6 @@ impl Backlog {
                     }
                 }
                 Poll::Pending => {
-                    is_over = false;
                     apart.spawn(see_to_the_end(self.shared.clone(), attempt));
                 }
             }
@@ -125,18 +106,12 @@ impl Backlog {
             while let Some(Some(settled)) = unsettled.next().now_or_never() {
                 unless_panicked(settled);
             }
-            let took = last.elapsed();
-            last += took;
-            // One that is over has taken what it took, and may only have waited for a processor.
-            is_long = !is_over && took >= LONG;
-            let turned = last - turn;
-            let is_turn_over =
-                turned >= LONG_TURN || turned >= SHORT_TURN && threads.global_queue_depth() > 0;
             // Where nothing is left, others have the thread anyway, and what was settled is heard of sooner.
-            if is_turn_over && !self.waiting().line.is_empty() {
+            if turn.is_over(|| threads.global_queue_depth() > 0) && !self.waiting().line.is_empty()
+            {
+                let left = Instant::now();
                 yield_now().await;
-                turn = Instant::now();
-                last = turn;
+                turn = self.turn(left);
             }
         }
         while let Some(settled) = unsettled.next().await {
@@ -147,12 +122,9 @@ impl Backlog {
         }
     }
 
-    /// Makes the attempt of one that was spawned.
-    async fn attempt(self: Arc<Self>, delivery: Delivery, company: Company) {
-        self.waiting().began();
-        let (shared, queue) = (self.shared.clone(), self.queue.clone());
-        drop(self);
-        attempt::run_and_settle(shared, queue, delivery, company).await;
+    /// The turn of one that has waited for a thread since then.
+    fn turn(&self, waiting_since: Instant) -> Turn {
+        Turn::new(waiting_since, Instant::now(), self.waiting().line.len())
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<(Delivery, Company)>> {
@@ -166,7 +138,6 @@ impl<T> Default for Waiting<T> {
         Waiting {
             line: VecDeque::new(),
             takers: 0,
-            spawned: 0,
         }
     }
 }
@@ -180,24 +151,34 @@ impl<T> Waiting<T> {
         more
     }
 
-    /// What is next for one that takes, whose last one was long or not.
-    fn next(&mut self, was_long: bool) -> Next<T> {
-        if (was_long || self.spawned > 0) && !self.line.is_empty() {
-            self.spawned += self.line.len();
-            return Next::Spawn(std::mem::take(&mut self.line));
+    /// What is next for one that takes. None: it is to take no more.
+    fn next(&mut self) -> Option<T> {
+        let next = self.line.pop_front();
+        if next.is_none() {
+            self.takers -= 1;
         }
-        match self.line.pop_front() {
-            Some(first) => Next::Begin(first),
-            None => {
-                self.takers -= 1;
-                Next::Leave
-            }
+        next
+    }
+}
+
+impl Turn {
+    fn new(waiting_since: Instant, now: Instant, line: usize) -> Turn {
+        let was_long = now - waiting_since >= LONG_TURN;
+        Turn {
+            since: now,
+            due: if was_long { line } else { 0 },
         }
     }
 
-    /// One that was spawned has begun.
-    fn began(&mut self) {
-        self.spawned -= 1;
+    /// Whether others are to have the thread, after one more was begun. `is_wanted` tells whether anybody waits
+    /// for it.
+    fn is_over(&mut self, is_wanted: impl FnOnce() -> bool) -> bool {
+        if self.due > 1 {
+            self.due -= 1;
+            return false;
+        }
+        let turned = self.since.elapsed();
+        turned >= LONG_TURN || turned >= SHORT_TURN && is_wanted()
     }
 }
 
@@ -242,24 +223,34 @@ mod tests {
         assert_eq!(waiting.add(1..4, 2), 1);
         assert_eq!(waiting.add(4..5, 2), 0);
         for number in 0..5 {
-            assert_eq!(waiting.next(false), Next::Begin(number));
+            assert_eq!(waiting.next(), Some(number));
         }
-        assert_eq!(waiting.next(false), Next::Leave);
+        assert_eq!(waiting.next(), None);
         assert_eq!(waiting.add(5..9, 2), 1);
     }
 
     #[test]
-    fn after_a_long_one_the_rest_is_spawned_and_nothing_overtakes_it() {
-        let mut waiting = Waiting::default();
-        waiting.add(0..4, 1);
-        assert_eq!(waiting.next(false), Next::Begin(0));
-        assert_eq!(waiting.next(true), Next::Spawn((1..4).collect()));
-        waiting.add(4..6, 1);
-        assert_eq!(waiting.next(false), Next::Spawn((4..6).collect()));
-        (1..6).for_each(|_| waiting.began());
-        waiting.add(6..8, 1);
-        assert_eq!(waiting.next(false), Next::Begin(6));
-        assert_eq!(waiting.next(true), Next::Spawn([7].into()));
-        assert_eq!(waiting.next(true), Next::Leave);
+    fn a_turn_ends_in_time_but_not_before_all_that_waited_for_it_has_begun() {
+        let now = Instant::now();
+        let long_ago = now.checked_sub(LONG_TURN).unwrap();
+        let mut ordinary = Turn::new(now, long_ago + LONG_TURN, 3);
+        ordinary.since = long_ago;
+        assert!(ordinary.is_over(|| unreachable!("it is over whether or not")));
+        let mut late = Turn::new(long_ago, now, 3);
+        late.since = long_ago;
+        let over = [(); 4].map(|()| late.is_over(|| false));
+        assert_eq!(over, [false, false, true, true]);
+    }
+
+    #[test]
+    fn a_short_turn_ends_where_somebody_waits() {
+        let mut turn = Turn {
+            since: Instant::now().checked_sub(SHORT_TURN).unwrap(),
+            due: 0,
+        };
+        assert!(turn.is_over(|| true));
+        // An hour is not over, whatever else this machine does.
+        turn.since = Instant::now() + Duration::from_secs(3600);
+        assert!(!turn.is_over(|| true));
     }
 }
