@@ -2,15 +2,10 @@
 
 use std::time::Duration;
 
-use lapin::options::QueueDeclareOptions;
-use lapin::types::FieldTable;
 use scutwork::broker::{Broker, Notice, SettleError};
 use tokio::time::timeout;
 
-use super::{
-    Notices, PATIENCE, connect, connect_and_hear, done, fill, finish, message, next, queue,
-    stranger,
-};
+use super::{Notices, connect, connect_and_hear, done, fill, finish, message, next, queue};
 use crate::support::network::{Network, Way};
 use crate::support::rabbitmq::{shared_url, shared_url_of_4};
 
@@ -68,52 +63,32 @@ async fn a_new_prefetch_outlasts_the_connection() {
     }
 }
 
-/// A broker that chews on a message answers behind it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_that_ends_late_costs_nothing_that_is_held() {
+/// Changes the prefetch with a broker that ends the subscription before late.
+async fn end_late(url: String) {
     // More than a broker has for any other answer, and the moment until this one is asked for.
     let late = Duration::from_secs(25);
-    let url = shared_url();
     let network = Network::to(&url);
     let notices = Notices::default();
     let broker = connect_and_hear(&network.url(""), &notices).await;
     let queue = queue("late");
-    fill(&broker, &queue, &["first", "held"]).await;
-    let mut consumer = broker.consume(&queue, 5).await.unwrap();
-    let first = next(&mut consumer).await;
+    fill(&broker, &queue, &["1", "2"]).await;
+    let mut consumer = broker.consume(&queue, 1).await.unwrap();
     let held = next(&mut consumer).await;
-    let (_connection, channel) = stranger(&url).await;
-    let both = async {
-        loop {
-            let passive = QueueDeclareOptions {
-                passive: true,
-                ..QueueDeclareOptions::default()
-            };
-            let name = queue.as_str().into();
-            let looked = channel.queue_declare(name, passive, FieldTable::default());
-            if looked.await.unwrap().consumer_count() == 2 {
-                return;
-            }
-        }
-    };
-    // The old subscription is asked to end a moment after this, when the new one is there.
-    first.settle(done()).await.unwrap();
-    consumer.set_prefetch(6);
-    timeout(PATIENCE, both).await.unwrap();
-    // More than the old one has place for, so that the new one is known here too.
-    let bodies = ["1", "2", "3", "4", "5"];
-    fill(&broker, &queue, &bodies).await;
-    let mut more = Vec::new();
-    for _ in bodies {
-        more.push(next(&mut consumer).await);
-    }
-    network.cut(Way::FromBroker);
+    network.withhold_ends();
+    consumer.set_prefetch(2);
+    let more = next(&mut consumer).await;
     let is_loss = |notice: &Notice| matches!(notice, Notice::Disconnected(..));
     let lost = timeout(late, notices.wait_for(is_loss)).await;
     assert!(lost.is_err(), "{lost:?}");
-    network.heal();
-    for delivery in more.into_iter().chain([held]) {
+    assert_eq!(network.tell_ends(), 1);
+    for delivery in [held, more] {
         delivery.settle(done()).await.unwrap();
     }
     finish(&broker, consumer, &queue, &[]).await;
+}
+
+/// A broker that chews on a message answers behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_ends_late_costs_nothing_that_is_held() {
+    tokio::join!(end_late(shared_url()), end_late(shared_url_of_4()));
 }

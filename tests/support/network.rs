@@ -27,6 +27,13 @@ struct Shared {
     pipes: Mutex<Vec<Pipe>>,
     frames_to_broker: AtomicU64,
     crashes: Mutex<Option<Crashes>>,
+    withheld: Mutex<Option<Vec<Withheld>>>,
+}
+
+/// What the broker said to a client that has not heard it.
+struct Withheld {
+    client: Arc<Mutex<TcpStream>>,
+    frame: Vec<u8>,
 }
 
 /// A queue at which the broker fails so many times more.
@@ -166,6 +173,21 @@ impl Network {
         crashes.as_ref().map_or(0, |crashes| crashes.left)
     }
 
+    /// Has no client hear that a subscription has ended which it wanted to end.
+    pub(crate) fn withhold_ends(&self) {
+        *self.shared.withheld.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// Lets clients hear that again, and first what they have not heard. Gives how much that was.
+    pub(crate) fn tell_ends(&self) -> usize {
+        let withheld = self.shared.withheld.lock().unwrap().take();
+        let withheld = withheld.unwrap_or_default();
+        for Withheld { client, frame } in &withheld {
+            client.lock().unwrap().write_all(frame).unwrap();
+        }
+        withheld.len()
+    }
+
     /// Tells every client that its subscription is cancelled, as the broker would.
     pub(crate) fn cancel_consumers(&self) {
         for pipe in self.shared.pipes.lock().unwrap().iter() {
@@ -219,6 +241,19 @@ impl Shared {
             None => false,
         }
     }
+
+    /// Whether a client is not to hear this frame; then it is kept.
+    fn withholds(&self, client: &Arc<Mutex<TcpStream>>, frame: &[u8]) -> bool {
+        let mut withheld = self.withheld.lock().unwrap();
+        let Some(withheld) = withheld.as_mut().filter(|_| is_end(frame)) else {
+            return false;
+        };
+        withheld.push(Withheld {
+            client: client.clone(),
+            frame: frame.to_vec(),
+        });
+        true
+    }
 }
 
 fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
@@ -259,6 +294,9 @@ fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
             }
             if let Some(subscription) = subscription(&frame) {
                 *seen.lock().unwrap() = Some(subscription);
+            }
+            if from_broker.withholds(&writes, &frame) {
+                continue;
             }
             if writes.lock().unwrap().write_all(&frame).is_err() {
                 break;
@@ -350,4 +388,9 @@ fn subscription(frame: &[u8]) -> Option<Subscription> {
         channel: u16::from_be_bytes([*high, *low]),
         tag: tag.to_vec(),
     })
+}
+
+/// Whether the broker says that a subscription has ended.
+fn is_end(frame: &[u8]) -> bool {
+    matches!(frame, [1, _, _, _, _, _, _, 0, 60, 0, 31, ..])
 }
