@@ -195,7 +195,8 @@ impl Source {
                     }
                     next = line.next() => match next {
                         Some(next) => self.hand_on(next, &line, sender).await?,
-                        None => break,
+                        // It may be seen before the answer, and is said once.
+                        None => return Ok(()),
                     },
                     () = tokio::time::sleep(LAST_SENT) => return Err(format!(
                         "the broker did not end a subscription, and sent nothing for {}",
