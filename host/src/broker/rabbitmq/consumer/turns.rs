@@ -180,7 +180,8 @@ impl Source {
                 tokio::select! {
                     next = line.next() => match next {
                         Some(next) => self.hand_on(next, &line, sender).await?,
-                        None => break,
+                        // The broker has ended it. A stream says so once.
+                        None => return Ok(()),
                     },
                     () = &mut waited => break,
                 }
