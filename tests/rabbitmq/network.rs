@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use lapin::options::QueueDeleteOptions;
 use scutwork::broker::rabbitmq::{RabbitMq, RabbitMqOptions};
 use scutwork::broker::{Broker, Notice, SettleError};
+use tokio::time::timeout;
 
 use super::{
     Notices, connect, connect_and_hear, declare, done, fill, finish, message, next, options, queue,
@@ -147,6 +149,60 @@ async fn after_a_cancel_from_the_broker_what_was_held_comes_again_and_is_settled
         assert!(matches!(held.settle(done()).await, Err(SettleError::Lost)));
         finish(&broker, consumer, &queue, &["1", "2", "3"]).await;
     }
+}
+
+/// Pauses a queue, and has the broker end the subscription just when the worker is about to.
+async fn end_in_a_pause(url: String) {
+    // So many that the pause is seen before they are settled one by one, and fewer than may be held: what would
+    // still come is waited for only where there is room for it.
+    const COUNT: usize = 1000;
+    const PACE: Duration = Duration::from_millis(20);
+    // A broker that answers is far quicker, and the worker waits for far longer.
+    const HELD_UP: Duration = Duration::from_millis(150);
+    let network = Network::to(&url);
+    let notices = Notices::default();
+    let broker = connect_and_hear(&network.url(""), &notices).await;
+    let operator = connect(&url).await;
+    let queue = queue("pausing");
+    let messages = (0..COUNT).map(|number| message(number.to_string()));
+    operator
+        .publish(&queue, messages.collect(), None)
+        .await
+        .unwrap();
+    let mut consumer = broker.consume(&queue, 2 * COUNT as u16).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..COUNT {
+        held.push(next(&mut consumer).await);
+    }
+    operator.set_paused(&queue, true).await.unwrap();
+    let mut pace = tokio::time::interval(PACE);
+    let settling = loop {
+        pace.tick().await;
+        let delivery = held.pop().expect("it was never paused");
+        let mut settling = tokio::spawn(delivery.settle(done()));
+        match timeout(HELD_UP, &mut settling).await {
+            Ok(settled) => settled.unwrap().unwrap(),
+            // The sign that it ends the subscription.
+            Err(_) => break settling,
+        }
+    };
+    network.cancel_consumers();
+    let is_pause = |notice: &Notice| matches!(notice, Notice::Paused(..));
+    notices.wait_for(is_pause).await;
+    settling.await.unwrap().unwrap();
+    let held = held.into_iter().map(|delivery| delivery.settle(done()));
+    try_join_all(held).await.unwrap();
+    operator.set_paused(&queue, false).await.unwrap();
+    fill(&operator, &queue, &["more"]).await;
+    finish(&broker, consumer, &queue, &["more"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_in_which_the_broker_ends_the_subscription_is_seen_and_has_an_end() {
+    tokio::join!(
+        end_in_a_pause(shared_url()),
+        end_in_a_pause(shared_url_of_4())
+    );
 }
 
 async fn delete_and_make_again(url: String) {

@@ -257,6 +257,10 @@ impl Shared {
 }
 
 fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
+    for stream in [&client, &broker] {
+        // What is carried waits for nothing but a cut.
+        stream.set_nodelay(true).unwrap();
+    }
     let number = shared.pipes.lock().unwrap().len();
     let frames = Arc::new(Mutex::new(client.try_clone().unwrap()));
     let consumer = Arc::new(Mutex::new(None));
