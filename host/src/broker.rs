@@ -7,11 +7,13 @@ mod dead_letters;
 pub mod rabbitmq;
 pub mod sqlite;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 pub use self::dead_letters::{Buried, DeadLetters, Kept};
 use crate::name::QueueName;
@@ -100,7 +102,6 @@ pub enum Standing {
 }
 
 /// A broker's hold on one delivery.
-#[async_trait]
 pub trait Hold: Send + Sync {
     /// Whether the hand-over still stands. Once false, the broker gives the message to someone
     /// again, so running it here would only do the work twice.
@@ -118,17 +119,20 @@ pub trait Hold: Send + Sync {
     /// again, and is not lost.
     ///
     /// Not cancel safe: a dropped call may or may not have settled.
-    async fn settle(
+    fn settle(
         self: Box<Self>,
         message: Message,
-        settlement: Settlement,
-    ) -> Result<(), SettleError>;
+        settlement: Arc<Settlement>,
+    ) -> BoxFuture<'static, Result<(), SettleError>>;
 }
 
 impl Delivery {
     /// [`Hold::settle`] on this delivery's own hold.
-    pub async fn settle(self, settlement: Settlement) -> Result<(), SettleError> {
-        self.hold.settle(self.message, settlement).await
+    pub fn settle(
+        self,
+        settlement: impl Into<Arc<Settlement>>,
+    ) -> BoxFuture<'static, Result<(), SettleError>> {
+        self.hold.settle(self.message, settlement.into())
     }
 }
 

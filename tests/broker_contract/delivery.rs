@@ -1,6 +1,7 @@
 //! What every broker promises of handing messages over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use scutwork::broker::{Message, Record, ReplyTo};
@@ -48,7 +49,11 @@ pub(super) async fn a_published_message_is_delivered_once_and_unchanged(subject:
         assert!(delivery.hold.is_live());
         let mut message = delivery.message;
         message.reply_to = None;
-        delivery.hold.settle(message, done()).await.unwrap();
+        delivery
+            .hold
+            .settle(message, Arc::new(done()))
+            .await
+            .unwrap();
     }
     assert_nothing_before_a_marker(&*broker, &queue, &mut consumer).await;
 }

@@ -109,9 +109,9 @@ fn verdict(delivery: &Delivery) -> Triage {
 pub(super) struct Unsettled {
     delivery: Delivery,
     /// What it comes to for the task.
-    settlement: Settlement,
+    settlement: Arc<Settlement>,
     /// What the broker is told. None: the same.
-    told: Option<Settlement>,
+    told: Option<Arc<Settlement>>,
     usage: Option<Usage>,
     /// The run, which goes on for others until the broker was told.
     begun: Option<Begun>,
@@ -126,7 +126,7 @@ impl Unsettled {
     fn put_back(delivery: Delivery, after: Duration, record: Record) -> Self {
         Unsettled {
             delivery,
-            settlement: Settlement::Release { after, record },
+            settlement: Arc::new(Settlement::Release { after, record }),
             told: None,
             usage: None,
             begun: None,
@@ -135,8 +135,8 @@ impl Unsettled {
         }
     }
 
-    /// Tells the broker, and observers.
-    pub(super) async fn settle(self, shared: &Shared) {
+    /// Tells the broker, and observers. Little is kept for it meanwhile, for there may be very many.
+    pub(super) fn settle(self, shared: &Shared) -> impl Future<Output = ()> + Send + use<'_> {
         let Unsettled {
             delivery,
             settlement,
@@ -146,15 +146,37 @@ impl Unsettled {
             is_kept,
             is_published,
         } = self;
-        let told = told.unwrap_or_else(|| settlement.clone());
-        let unheard = settle(shared, delivery, &settlement, told, usage).await;
-        if let (Some(begun), Some(unheard)) = (begun, unheard)
-            && is_kept
-        {
-            begun.end_with(Ending {
-                settlement,
-                is_published: is_published || unheard == Unheard::Ack,
+        let Message {
+            id, plugin, record, ..
+        } = &delivery.message;
+        let (id, plugin, attempt) = (id.clone(), plugin.clone(), record.attempt);
+        let settling = delivery.settle(told.unwrap_or_else(|| settlement.clone()));
+        async move {
+            let began = Instant::now();
+            let settled = settling.await;
+            let run = named(shared, id.as_deref(), plugin.as_deref(), attempt);
+            let error = match settled {
+                Ok(()) => {
+                    shared.observers.tell(&Event::Settled {
+                        run,
+                        settlement: &settlement,
+                        usage,
+                        took: began.elapsed(),
+                    });
+                    return;
+                }
+                Err(error) => error,
+            };
+            shared.observers.tell(&Event::NotSettled {
+                run,
+                error: &error.to_string(),
             });
+            if let (Some(begun), true) = (begun, is_kept) {
+                begun.end_with(Ending {
+                    settlement,
+                    is_published: is_published || matches!(error, SettleError::Unacked),
+                });
+            }
         }
     }
 }
@@ -216,7 +238,12 @@ pub(super) async fn run(
     } = attempted;
     let is_kept = !matches!(outcome, Outcome::Interrupted);
     Some(Unsettled {
-        settlement: decide(&shared, &delivery.message, outcome, plugin.as_deref()),
+        settlement: Arc::new(decide(
+            &shared,
+            &delivery.message,
+            outcome,
+            plugin.as_deref(),
+        )),
         delivery,
         told: None,
         usage,
@@ -236,7 +263,10 @@ async fn recall(shared: &Shared, delivery: &Delivery, key: Key) -> Option<(Box<E
         return None;
     }
     let tell = |repeat| {
-        let run = named(shared, &delivery.message);
+        let Message {
+            id, plugin, record, ..
+        } = &delivery.message;
+        let run = named(shared, id.as_deref(), plugin.as_deref(), record.attempt);
         shared.observers.tell(&Event::Repeated { run, repeat });
     };
     let mut is_told = false;
@@ -275,9 +305,9 @@ fn conclude(mut delivery: Delivery, ending: Ending, begun: Begun) -> Unsettled {
         (true, Some(reply)) => {
             // All else is done: that nobody is there to reply to leaves the ack alone.
             delivery.message.reply_to = None;
-            Some(Settlement::Done {
+            Some(Arc::new(Settlement::Done {
                 reply: reply.clone(),
-            })
+            }))
         }
         (true, None) | (false, _) => None,
     };
@@ -442,58 +472,16 @@ fn decide(
     }
 }
 
-/// What a broker did not hear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unheard {
-    All,
-    Ack,
-}
-
-fn named<'a>(shared: &'a Shared, message: &'a Message) -> Run<'a> {
+fn named<'a>(
+    shared: &'a Shared,
+    id: Option<&'a str>,
+    plugin: Option<&'a str>,
+    attempt: u32,
+) -> Run<'a> {
     let default_plugin = &shared.settings.rules.default_plugin;
     Run {
-        task: message.id.as_deref().unwrap_or_default(),
-        plugin: message.plugin.as_deref().unwrap_or(default_plugin.as_str()),
-        attempt: message.record.attempt,
+        task: id.unwrap_or_default(),
+        plugin: plugin.unwrap_or(default_plugin.as_str()),
+        attempt,
     }
-}
-
-/// Tells the broker, and observers of `settlement`, which is what it comes to for the task. Returns what the
-/// broker did not hear.
-async fn settle(
-    shared: &Shared,
-    delivery: Delivery,
-    settlement: &Settlement,
-    told: Settlement,
-    usage: Option<Usage>,
-) -> Option<Unheard> {
-    let (id, plugin) = (delivery.message.id.clone(), delivery.message.plugin.clone());
-    let default_plugin = &shared.settings.rules.default_plugin;
-    let run = Run {
-        task: id.as_deref().unwrap_or_default(),
-        plugin: plugin.as_deref().unwrap_or(default_plugin.as_str()),
-        attempt: delivery.message.record.attempt,
-    };
-    let began = Instant::now();
-    let error = match delivery.settle(told).await {
-        Ok(()) => {
-            let took = began.elapsed();
-            shared.observers.tell(&Event::Settled {
-                run,
-                settlement,
-                usage,
-                took,
-            });
-            return None;
-        }
-        Err(error) => error,
-    };
-    shared.observers.tell(&Event::NotSettled {
-        run,
-        error: &error.to_string(),
-    });
-    Some(match error {
-        SettleError::Lost | SettleError::Failed(_) => Unheard::All,
-        SettleError::Unacked => Unheard::Ack,
-    })
 }

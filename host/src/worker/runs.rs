@@ -37,7 +37,7 @@ pub(super) struct Key {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Ending {
     /// What it was to be told.
-    pub(super) settlement: Settlement,
+    pub(super) settlement: Arc<Settlement>,
     /// What that publishes is confirmed, so that only the original is left to go. Its ack may have arrived
     /// all the same.
     pub(super) is_published: bool,
@@ -225,7 +225,7 @@ mod tests {
 
     fn ending(bytes: usize) -> Ending {
         Ending {
-            settlement: Settlement::Done {
+            settlement: Arc::new(Settlement::Done {
                 reply: Reply {
                     kind: ReplyKind::Done,
                     task: "t".into(),
@@ -233,7 +233,7 @@ mod tests {
                     content_type: None,
                     body: vec![0; bytes].into(),
                 },
-            },
+            }),
             is_published: false,
         }
     }

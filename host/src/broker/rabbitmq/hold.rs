@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use lapin::BasicProperties;
 use tokio::sync::oneshot;
 
@@ -60,24 +61,47 @@ pub(super) struct RabbitHold {
     pub(super) original: BasicProperties,
 }
 
-#[async_trait]
 impl Hold for RabbitHold {
     fn is_live(&self) -> bool {
         !self.acks.is_closed()
     }
 
-    async fn settle(
+    fn settle(
         self: Box<Self>,
         message: Message,
-        settlement: Settlement,
+        settlement: Arc<Settlement>,
+    ) -> BoxFuture<'static, Result<(), SettleError>> {
+        match (&*settlement, &message.reply_to) {
+            // Most are such, and there may be as many on their way as are prefetched: nothing is kept for them but
+            // what the ack takes.
+            (Settlement::Done { .. }, None) => {
+                let RabbitHold { acks, tag, .. } = *self;
+                async move {
+                    if acks.is_closed() {
+                        return Err(SettleError::Lost);
+                    }
+                    tell(&acks, tag, Verdict::Ack).await
+                }
+                .boxed()
+            }
+            _ => async move { self.publish_and_tell(&message, &settlement).await }.boxed(),
+        }
+    }
+}
+
+impl RabbitHold {
+    async fn publish_and_tell(
+        &self,
+        message: &Message,
+        settlement: &Settlement,
     ) -> Result<(), SettleError> {
         if !self.is_live() {
             return Err(SettleError::Lost);
         }
-        match self.publish(&message, settlement).await {
-            Ok(verdict) => self.tell(verdict).await,
+        match self.publish(message, settlement).await {
+            Ok(verdict) => tell(&self.acks, self.tag, verdict).await,
             Err(why) => {
-                self.tell(Verdict::Requeue).await?;
+                tell(&self.acks, self.tag, Verdict::Requeue).await?;
                 Err(SettleError::Failed(anyhow!(
                     "could not publish what the settlement asks for, so the message went back to \
                      queue `{}`: {why}",
@@ -86,15 +110,13 @@ impl Hold for RabbitHold {
             }
         }
     }
-}
 
-impl RabbitHold {
     /// Publishes what a settlement asks for, and says what the broker is to do with the original.
-    async fn publish(&self, message: &Message, settlement: Settlement) -> Result<Verdict, String> {
+    async fn publish(&self, message: &Message, settlement: &Settlement) -> Result<Verdict, String> {
         let reply_to = message.reply_to.as_ref();
         match (settlement, self.desk.mode) {
             (Settlement::Done { reply }, _) => {
-                self.reply(reply_to, &reply).await?;
+                self.reply(reply_to, reply).await?;
                 Ok(Verdict::Ack)
             }
             (
@@ -105,12 +127,12 @@ impl RabbitHold {
                 },
                 mode,
             ) => {
-                self.reply(reply_to.filter(|address| address.notify), &reply)
+                self.reply(reply_to.filter(|address| address.notify), reply)
                     .await?;
-                self.again(message, after, &record, mode).await
+                self.again(message, *after, record, mode).await
             }
             (Settlement::Release { after, record }, mode) => {
-                self.again(message, after, &record, mode).await
+                self.again(message, *after, record, mode).await
             }
             (
                 Settlement::Park {
@@ -121,22 +143,22 @@ impl RabbitHold {
                 mode,
             ) => {
                 if let Some(reply) = reply {
-                    self.reply(reply_to.filter(|address| address.notify), &reply)
+                    self.reply(reply_to.filter(|address| address.notify), reply)
                         .await?;
                 }
-                self.again(message, after, &record, mode).await
+                self.again(message, *after, record, mode).await
             }
             (Settlement::Dead { letter, reply }, SettlementMode::Standard) => {
                 let queue = &self.desk.queue;
-                let properties = message::bury(&self.original, message, &letter, queue)
+                let properties = message::bury(&self.original, message, letter, queue)
                     .map_err(|error| format!("{error:#}"))?;
                 self.send(Destination::Dead(queue), properties, &message.body)
                     .await?;
-                self.reply(reply_to, &reply).await?;
+                self.reply(reply_to, reply).await?;
                 Ok(Verdict::Ack)
             }
             (Settlement::Dead { reply, .. }, SettlementMode::Native) => {
-                self.reply(reply_to, &reply).await?;
+                self.reply(reply_to, reply).await?;
                 Ok(Verdict::Discard)
             }
         }
@@ -295,20 +317,21 @@ impl RabbitHold {
             "a reply found nobody at `{address}`; {why}"
         )));
     }
+}
 
-    async fn tell(&self, verdict: Verdict) -> Result<(), SettleError> {
-        let (arrived, told) = oneshot::channel();
-        let ack = Ack {
-            tag: self.tag,
-            verdict,
-            arrived,
-        };
-        let is_told = self.acks.send(Entry::Ack(ack)).is_ok() && told.await.is_ok();
-        match (is_told, verdict) {
-            (true, _) => Ok(()),
-            (false, Verdict::Ack) => Err(SettleError::Unacked),
-            // Whatever arrived of these, the message is the queue's again, or its policy's.
-            (false, Verdict::Requeue | Verdict::Discard) => Err(SettleError::Lost),
-        }
+/// Tells the broker, and returns when it has heard.
+async fn tell(acks: &Acks, tag: u64, verdict: Verdict) -> Result<(), SettleError> {
+    let (arrived, told) = oneshot::channel();
+    let ack = Ack {
+        tag,
+        verdict,
+        arrived,
+    };
+    let is_told = acks.send(Entry::Ack(ack)).is_ok() && told.await.is_ok();
+    match (is_told, verdict) {
+        (true, _) => Ok(()),
+        (false, Verdict::Ack) => Err(SettleError::Unacked),
+        // Whatever arrived of these, the message is the queue's again, or its policy's.
+        (false, Verdict::Requeue | Verdict::Discard) => Err(SettleError::Lost),
     }
 }

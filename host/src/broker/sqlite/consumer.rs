@@ -1,9 +1,12 @@
 //! The taking side: a consumer that claims ahead up to its prefetch, and the holds it hands out.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
@@ -11,8 +14,8 @@ use super::desk::{Answer, Desk, Kind, Place, Stray};
 use super::slots::Slots;
 use super::store::{Claim, Claimed, Fate};
 use crate::broker::{
-    BrokerError, Consumer, Delivery, Hold, Message, Notice, NoticeSink, Record, SettleError,
-    Standing,
+    BrokerError, Consumer, Delivery, Hold, Message, Notice, NoticeSink, Record, ReplyTo,
+    SettleError, Standing,
 };
 use crate::name::QueueName;
 use crate::settlement::{Reply, Settlement};
@@ -287,30 +290,40 @@ impl SqliteHold {
     }
 }
 
-#[async_trait]
 impl Hold for SqliteHold {
     fn is_live(&self) -> bool {
         self.desk.is_open()
     }
 
-    async fn settle(
-        mut self: Box<Self>,
+    fn settle(
+        self: Box<Self>,
         message: Message,
-        settlement: Settlement,
+        settlement: Arc<Settlement>,
+    ) -> BoxFuture<'static, Result<(), SettleError>> {
+        // No more of the message is kept until the disk has it: there may be very many on their way.
+        let made_up_id = message.id.filter(|_| self.came_without_id);
+        self.tell(settlement, made_up_id, message.reply_to).boxed()
+    }
+}
+
+impl SqliteHold {
+    async fn tell(
+        mut self: Box<Self>,
+        settlement: Arc<Settlement>,
+        made_up_id: Option<String>,
+        reply_to: Option<ReplyTo>,
     ) -> Result<(), SettleError> {
         let Ok(place) = self.desk.place().await else {
             self.is_settled = true;
             return Err(SettleError::Lost);
         };
         let (id, crashes) = (self.id, self.crashes);
-        let made_up_id = message.id.filter(|_| self.came_without_id);
-        let (fate, reply) = decide(settlement);
-        let reply_to = message.reply_to;
         let answer = place.ask(
             Kind::Settle,
             |_| Vec::new(),
             move |store| {
-                let reply = match (&reply_to, &reply) {
+                let (fate, said) = decide(&settlement);
+                let reply = match (&reply_to, said) {
                     (Some(reply_to), Said::ToAll(reply)) => Some((reply_to, reply)),
                     (Some(reply_to), Said::BeforeTheEnd(reply)) if reply_to.notify => {
                         Some((reply_to, reply))
@@ -353,34 +366,36 @@ impl Drop for SqliteHold {
 }
 
 /// Who hears what of a settlement.
-enum Said {
+enum Said<'a> {
     Nothing,
     /// To requesters that want to hear of more than the end.
-    BeforeTheEnd(Reply),
-    ToAll(Reply),
+    BeforeTheEnd(&'a Reply),
+    ToAll(&'a Reply),
 }
 
-fn decide(settlement: Settlement) -> (Fate, Said) {
-    let requeue = |after: Duration, record: Record| Fate::Requeue {
-        after: i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
-        record,
-    };
+fn decide(settlement: &Settlement) -> (Fate<'_>, Said<'_>) {
+    fn requeue(after: Duration, record: &Record) -> Fate<'_> {
+        Fate::Requeue {
+            after: i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+            record,
+        }
+    }
     match settlement {
         Settlement::Done { reply } => (Fate::Delete, Said::ToAll(reply)),
         Settlement::Retry {
             after,
             record,
             reply,
-        } => (requeue(after, record), Said::BeforeTheEnd(reply)),
-        Settlement::Release { after, record } => (requeue(after, record), Said::Nothing),
+        } => (requeue(*after, record), Said::BeforeTheEnd(reply)),
+        Settlement::Release { after, record } => (requeue(*after, record), Said::Nothing),
         Settlement::Park {
             after,
             record,
             reply,
-        } => (
-            requeue(after, record),
-            reply.map_or(Said::Nothing, Said::BeforeTheEnd),
-        ),
+        } => {
+            let said = reply.as_ref().map_or(Said::Nothing, Said::BeforeTheEnd);
+            (requeue(*after, record), said)
+        }
         Settlement::Dead { letter, reply } => (Fate::Bury(letter), Said::ToAll(reply)),
     }
 }

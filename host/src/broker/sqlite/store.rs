@@ -43,14 +43,14 @@ pub(super) struct Claim {
 }
 
 /// What becomes of a held message. [`crate::settlement::Settlement`] in the words of the tables.
-pub(super) enum Fate {
+pub(super) enum Fate<'a> {
     Delete,
     /// Milliseconds from now.
     Requeue {
         after: i64,
-        record: Record,
+        record: &'a Record,
     },
-    Bury(DeadLetter),
+    Bury(&'a DeadLetter),
 }
 
 impl<'a> Store<'a> {
@@ -263,7 +263,7 @@ impl<'a> Store<'a> {
         &self,
         id: i64,
         crashes: u32,
-        fate: &Fate,
+        fate: &Fate<'_>,
         made_up_id: Option<&str>,
         reply: Option<(&ReplyTo, &Reply)>,
     ) -> rusqlite::Result<bool> {
