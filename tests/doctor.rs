@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::program::{Ended, Place};
-use crate::support::rabbitmq::{Node, shared_url, shared_url_of_4, version};
+use crate::support::rabbitmq::{Cluster, Node, shared_url, shared_url_of_4, version};
 
 /// Runs doctor on a broker, and gives its lines.
 fn doctor(place: &Place, broker: &str, queue: &str, code: i32) -> String {
@@ -298,6 +298,23 @@ async fn a_queue_with_other_arguments_is_told_with_what_it_means() {
     let told = line(&text, "warn", "queue");
     assert!(
         told.contains("`doctor.kept.dead` is no quorum queue"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_on_a_node_that_is_down_fails() {
+    let place = Place::new();
+    let mut cluster = Cluster::start(2).await;
+    let urls = cluster.urls();
+    // A durable classic queue is on the node that it was declared at, and on no other.
+    let classic = lapin::types::FieldTable::default();
+    stranger(&urls[0], "doctor.down", true, classic).await;
+    cluster.nodes()[0].kill().await;
+    let text = doctor(&place, &urls[1], "doctor.down", 1);
+    let told = line(&text, "FAIL", "queue");
+    assert!(
+        told.contains("`doctor.down` is on a node that is down"),
         "{told}"
     );
 }

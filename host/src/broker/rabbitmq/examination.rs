@@ -41,6 +41,8 @@ pub struct Examination {
 pub enum QueueState {
     /// There is none yet.
     Absent,
+    /// There is one, on a node that is down.
+    Down,
     /// As we would make it.
     AsWanted,
     /// It has another value of this argument, and maybe of more; then the broker's own words.
@@ -254,7 +256,14 @@ async fn try_to_publish(channel: &Channel) -> Result<(), Trouble> {
 /// What a queue is. One that is there is declared as we would make it, which changes nothing.
 async fn state(link: &Link, queue: &str, wanted: FieldTable) -> Result<QueueState, Trouble> {
     match topology::count(link, queue).await {
-        Ok(None) => return Ok(QueueState::Absent),
+        Ok(None) => {
+            return match topology::is_known(link, queue).await {
+                Ok(true) => Ok(QueueState::Down),
+                Ok(false) => Ok(QueueState::Absent),
+                Err(trouble) if trouble.code.is_some() => Ok(QueueState::Unseen(trouble.text)),
+                Err(trouble) => Err(trouble),
+            };
+        }
         Ok(Some(_)) => {}
         Err(trouble) if trouble.code.is_some() => return Ok(QueueState::Unseen(trouble.text)),
         Err(trouble) => return Err(trouble),

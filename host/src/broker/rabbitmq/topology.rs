@@ -181,7 +181,7 @@ pub(super) async fn is_known(link: &Link, name: &str) -> Result<bool, Trouble> {
         Err(trouble) => match trouble.code {
             // It is its owner's alone.
             Some(LOCKED) => Ok(true),
-            // The same code as for none; the text is that of 3.10.8.
+            // The same code as for none; the text is that of 3.10.8 and of 4.0.5.
             Some(NOT_FOUND) => Ok(trouble.text.contains("is down or inaccessible")),
             // We may not know.
             Some(ACCESS_REFUSED) => Ok(false),

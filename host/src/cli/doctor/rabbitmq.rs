@@ -151,6 +151,13 @@ fn queue(name: &str, state: &QueueState) -> Finding {
             CHECK,
             format!("`{name}` is not there yet; the first use makes a durable quorum queue"),
         ),
+        QueueState::Down => Finding::fail(
+            CHECK,
+            format!(
+                "`{name}` is on a node that is down: no task can be taken from it or put on it"
+            ),
+            "start that node; where it is gone for good, `rabbitmqctl forget_cluster_node` it, with all that is on it, and the first use makes a durable quorum queue",
+        ),
         QueueState::AsWanted => Finding::ok(CHECK, format!("`{name}` is a durable quorum queue")),
         QueueState::Unseen(said) => Finding::warn(
             CHECK,
