@@ -65,6 +65,14 @@ impl Books {
         tokio::time::timeout(PATIENCE, more).await.is_ok()
     }
 
+    /// Waits until nothing was heard for so long.
+    pub(super) async fn silence(&self, time: Duration) {
+        let mut ended = self.ended.subscribe();
+        while let Ok(heard) = tokio::time::timeout(time, ended.changed()).await {
+            heard.expect("these books hold the sender");
+        }
+    }
+
     /// The tasks that are owed an end.
     pub(super) fn missing(&self) -> Vec<String> {
         let pages = self.pages.lock().unwrap();

@@ -25,6 +25,10 @@ use crate::support::rabbitmq::{Cluster, version};
 /// connection does not.
 const ACCOUNTS: &str = "accounts";
 
+/// How long nothing may be told before another connection is made: what is asked of a broker just when it dies
+/// may be left without an answer for ever.
+const SILENCE: Duration = Duration::from_secs(15);
+
 /// Where the tasks are.
 pub(super) fn queue() -> QueueName {
     "chaos".parse().unwrap()
@@ -113,7 +117,10 @@ impl Store {
                 tokio::spawn(async move {
                     loop {
                         // Until the node goes; what was not acked is told again when it is back.
-                        let _ = hear_from(&urls, &books).await;
+                        tokio::select! {
+                            _ = hear_from(&urls, &books) => {}
+                            () = books.silence(SILENCE) => {}
+                        }
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 })
