@@ -147,7 +147,7 @@ impl Crew {
     }
 
     /// Lets all finish in order; gives how many runs were one too many.
-    fn dismiss(mut self) -> usize {
+    fn dismiss(&mut self) -> usize {
         for worker in std::mem::take(&mut self.workers) {
             worker.terminate();
             let (code, said) = worker.wait();
@@ -227,14 +227,25 @@ async fn run(mut store: Store, tasks: usize, kills_per_strike: usize) {
     }
     balance(&books, &store, &mut crew).await;
     let patience = Instant::now() + PATIENCE;
-    while store.left().await > 0 {
-        assert!(Instant::now() < patience, "{} are left", store.left().await);
+    while !store.is_empty().await {
+        assert!(
+            Instant::now() < patience,
+            "the queue does not become empty\n{}",
+            store.inventory().await
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let twice = crew.dismiss();
     let letters = store.letters().await;
     let count = books.check(&letters);
-    assert_eq!(store.left().await, 0);
+    if !store.is_empty().await {
+        let waiting = store.waiting().await;
+        panic!(
+            "there is something left again, {waiting:?} on the queue\n{}\n{}",
+            store.inventory().await,
+            crew.testify(&waiting)
+        );
+    }
     // Past the test harness, which hides what passing tests print; nothing depends on anybody listening.
     let _ = writeln!(
         std::io::stderr(),

@@ -1,6 +1,6 @@
 //! [`Store`]: what the tasks of a chaos lie on, how it is struck, and what is left on it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicGetOptions, QueueDeclareOptions};
@@ -18,7 +18,6 @@ use tokio::task::JoinHandle;
 use super::Fate;
 use super::books::Books;
 use crate::broker_contract::printed;
-use crate::support::program::PATIENCE;
 use crate::support::rabbitmq::{Cluster, version};
 
 /// Where the workers of RabbitMQ tell of ends: a queue that outlives the broker, as a requester's own
@@ -189,20 +188,9 @@ impl Store {
                 rows.map(Result::unwrap).collect()
             }
             Kind::Nodes { urls, .. } => {
-                let (_connection, channel) = open(urls).await.unwrap();
-                let grave = format!("{}.dead", queue());
-                let mut letters = Vec::new();
-                let take = || {
-                    let options = BasicGetOptions { no_ack: false };
-                    channel.basic_get(grave.as_str().into(), options)
-                };
-                // Left unacked, so that each comes once; they go back with the connection.
-                while let Some(letter) = take().await.unwrap() {
-                    let properties = &letter.delivery.properties;
-                    let task = properties.message_id().clone().unwrap().to_string();
-                    letters.push((task, header(properties, "scutwork-dead-reason")));
-                }
-                letters
+                let letters = take_all(urls, &format!("{}.dead", queue())).await;
+                let read = |letter| (task_of(letter), header(letter, "scutwork-dead-reason"));
+                letters.iter().map(read).collect()
             }
         }
     }
@@ -210,7 +198,7 @@ impl Store {
     /// What each of the broker's queues holds, ready and unacked, in its own words.
     pub(super) async fn inventory(&self) -> String {
         match &self.kind {
-            Kind::File(_) => format!("{} are left", self.left().await),
+            Kind::File(_) => format!("{:?}", self.broker.depth(&queue()).await),
             Kind::Nodes { nodes, .. } => {
                 let (cluster, _) = &mut *nodes.lock().await;
                 cluster.nodes()[0].control(&[
@@ -225,17 +213,37 @@ impl Store {
         }
     }
 
-    /// What waits or runs; tasks that run more than once do so also when all have ended.
-    pub(super) async fn left(&self) -> u64 {
-        let started = Instant::now();
-        let depth = loop {
-            // It waits for a connection that is being made again, and gives up after some seconds.
-            match self.broker.depth(&queue()).await {
-                Ok(depth) => break depth.unwrap(),
-                Err(error) => assert!(started.elapsed() < PATIENCE, "{error:#}"),
+    /// Whether nothing waits or runs; tasks that run more than once do so also when all have ended.
+    pub(super) async fn is_empty(&self) -> bool {
+        match &self.kind {
+            Kind::File(_) => {
+                let depth = self.broker.depth(&queue()).await.unwrap().unwrap();
+                depth.ready + depth.running.unwrap() + depth.delayed == 0
             }
-        };
-        depth.ready + depth.running.unwrap_or(0) + depth.delayed
+            Kind::Nodes { nodes, .. } => {
+                let (cluster, _) = &mut *nodes.lock().await;
+                let said = cluster.nodes()[0].control(&["eval", &are_all_empty()]);
+                said.trim().parse().unwrap_or_else(|_| panic!("{said}"))
+            }
+        }
+    }
+
+    /// The tasks that wait on the queue when nobody serves it.
+    pub(super) async fn waiting(&self) -> Vec<String> {
+        match &self.kind {
+            Kind::File(folder) => {
+                let file = rusqlite::Connection::open(folder.path().join("queue.db")).unwrap();
+                let mut tasks = file
+                    .prepare("SELECT task FROM message WHERE id NOT IN (SELECT id FROM dead)")
+                    .unwrap();
+                let rows = tasks.query_map([], |row| row.get(0)).unwrap();
+                rows.map(Result::unwrap).collect()
+            }
+            Kind::Nodes { urls, .. } => {
+                let waiting = take_all(urls, queue().as_str()).await;
+                waiting.iter().map(task_of).collect()
+            }
+        }
     }
 }
 
@@ -259,6 +267,39 @@ async fn open(urls: &[String]) -> lapin::Result<(Connection, Channel)> {
     let connection = connected?;
     let channel = connection.create_channel().await?;
     Ok((connection, channel))
+}
+
+/// What a node is asked, to tell whether all queues but that of the dead letters are empty. It asks the queues' own
+/// logs: clients are not told what is held, and what is listed of queues is some seconds old. Each is asked twice,
+/// since what leaves one for another that was asked before would be missed.
+fn are_all_empty() -> String {
+    let queue = queue();
+    format!(
+        "Members = [amqqueue:get_pid(Queue) || Queue <- rabbit_amqqueue:list(<<\"/\">>), \
+             amqqueue:get_type(Queue) =:= rabbit_quorum_queue, \
+             {{resource, _, queue, Name}} <- [amqqueue:get_name(Queue)], \
+             string:prefix(Name, <<\"{queue}\">>) =/= nomatch, Name =/= <<\"{queue}.dead\">>], \
+         Count = fun(State) -> maps:get(num_messages, rabbit_fifo:overview(State)) end, \
+         lists:all(fun(Member) -> {{ok, Sum, _}} = ra:consistent_query(Member, Count, 30000), Sum =:= 0 end, \
+             Members ++ Members)."
+    )
+}
+
+/// Every message that nobody has taken from a queue. They stay there.
+async fn take_all(urls: &[String], queue: &str) -> Vec<BasicProperties> {
+    let (_connection, channel) = open(urls).await.unwrap();
+    let take = || channel.basic_get(queue.into(), BasicGetOptions { no_ack: false });
+    let mut taken = Vec::new();
+    // Left unacked, so that each comes once; they go back with the connection.
+    while let Some(message) = take().await.unwrap() {
+        taken.push(message.delivery.properties);
+    }
+    taken
+}
+
+fn task_of(properties: &BasicProperties) -> String {
+    let id = properties.message_id().as_ref();
+    id.expect("a task has an id").to_string()
 }
 
 async fn declare_accounts(urls: &[String]) {

@@ -241,10 +241,18 @@ impl Source {
     /// Waits until the queue has done all that was written on these lines. What it answers with goes back as what
     /// was not handed out does.
     pub(super) async fn see_done(&self, lines: Vec<Settled>) {
+        let queue = &self.desk.queue;
         for line in lines.into_iter().filter(Settled::is_unsure) {
-            // Of a connection that breaks the broker takes everything back that it did not hear of.
-            let Ok(Some(got)) = line.ask(self.desk.queue.as_str()).await else {
-                continue;
+            let got = match line.ask(queue.as_str()).await {
+                Ok(Some(got)) => got,
+                Ok(None) => continue,
+                Err(trouble) => {
+                    (self.desk.notices)(Notice::Warning(format!(
+                        "queue `{queue}` does not tell whether it has what was acked last: {}; tasks that ended may be run again",
+                        trouble.text
+                    )));
+                    continue;
+                }
             };
             let (acks, mut entries) = mpsc::unbounded_channel();
             let delivery = self.delivery(got, &acks);
