@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::support::rust_code::{code_of, words};
 
@@ -335,6 +336,31 @@ fn what_is_fuzzed_is_built_from_what_the_host_is_built_from() {
         .map(|(name, version)| {
             format!("tests/fuzz/Cargo.lock: {name} {version}; copy Cargo.lock there, and build")
         })
+        .collect();
+    hold(others);
+}
+
+#[test]
+fn what_is_fuzzed_is_built_with_the_features_that_the_host_is_built_with() {
+    let built = |manifest: &str| -> BTreeSet<String> {
+        let tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["tree", "--locked", "--offline", "--package", "scutwork"])
+            .args(["--edges", "normal,build", "--prefix", "none"])
+            .args(["--format", "{p} with [{f}]", "--manifest-path"])
+            .arg(root().join(manifest))
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8_lossy(&tree.stderr);
+        assert!(tree.status.success(), "{complaint}");
+        let lines = String::from_utf8(tree.stdout).unwrap();
+        let lines = lines.lines().map(|line| line.trim_end_matches(" (*)"));
+        lines.map(str::to_owned).collect()
+    };
+    let host = built("Cargo.toml");
+    assert!(host.len() > 100, "{} packages were read", host.len());
+    let others = built("tests/fuzz/Cargo.toml")
+        .difference(&host)
+        .map(|package| format!("tests/fuzz: {package}; have host/Cargo.toml name that too"))
         .collect();
     hold(others);
 }
