@@ -42,7 +42,7 @@ use self::presence::Presence;
 use self::reader::Reader;
 use self::replies::SqliteReplies;
 use self::suspects::SqliteSuspects;
-use self::writer::Writer;
+use self::writer::{OpenFile, Writer};
 use super::{
     Broker, BrokerError, Consumer, DeadLetters, Depth, Message, Notice, NoticeSink, Part, Replies,
     Suspects,
@@ -117,17 +117,18 @@ impl Sqlite {
                 path.display()
             ))
         })?;
-        let (desk, thread) = Writer::start(
+        let file = OpenFile {
+            path: path.clone(),
             connection,
             log,
             clock,
             identity,
             presence,
-            path.clone(),
-            options.reply_ttl,
-            Arc::clone(&notices),
-        )
-        .map_err(|error| BrokerError::Unavailable(anyhow!("no thread for the queue: {error}")))?;
+        };
+        let (desk, thread) =
+            Writer::start(file, options.reply_ttl, Arc::clone(&notices)).map_err(|error| {
+                BrokerError::Unavailable(anyhow!("no thread for the queue: {error}"))
+            })?;
         Ok(Sqlite {
             path,
             reader: Reader::new(reader, clock, desk.clone()),

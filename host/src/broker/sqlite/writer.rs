@@ -50,6 +50,16 @@ struct Past {
     ended: Instant,
 }
 
+/// The file, open for writing, with what belongs to it.
+pub(super) struct OpenFile {
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) log: Log,
+    pub(super) clock: Clock,
+    pub(super) identity: Identity,
+    pub(super) presence: Presence,
+}
+
 /// What the thread owns.
 pub(super) struct Writer {
     connection: Connection,
@@ -72,20 +82,19 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread. It ends after [`Desk::close`], with the connection closed.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is one thing that the thread owns"
-    )]
     pub(super) fn start(
-        connection: Connection,
-        log: Log,
-        clock: Clock,
-        identity: Identity,
-        presence: Presence,
-        path: PathBuf,
+        file: OpenFile,
         reply_ttl: Duration,
         notices: NoticeSink,
     ) -> std::io::Result<(Desk, std::thread::JoinHandle<()>)> {
+        let OpenFile {
+            path,
+            connection,
+            log,
+            clock,
+            identity,
+            presence,
+        } = file;
         let (desk, jobs, shared) = Desk::open(path);
         let bell = Arc::clone(&shared);
         let watcher = presence.listen(move || bell.wake());
