@@ -303,7 +303,7 @@ async fn a_queue_with_other_arguments_is_told_with_what_it_means() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_on_a_node_that_is_down_fails() {
+async fn a_queue_on_a_node_that_is_down_fails_until_the_node_is_forgotten() {
     let place = Place::new();
     let mut cluster = Cluster::start(2).await;
     let urls = cluster.urls();
@@ -317,6 +317,12 @@ async fn a_queue_on_a_node_that_is_down_fails() {
         told.contains("`doctor.down` is on a node that is down"),
         "{told}"
     );
+    // As it advises for one that is gone for good.
+    let gone = cluster.nodes()[0].name();
+    cluster.nodes()[1].control(&["forget_cluster_node", &gone]);
+    let text = doctor(&place, &urls[1], "doctor.down", 0);
+    let told = line(&text, "ok", "queue");
+    assert!(told.contains("not there yet"), "{told}");
 }
 
 #[test]

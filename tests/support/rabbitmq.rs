@@ -127,6 +127,11 @@ impl Node {
         format!("amqp://127.0.0.1:{}", self.port)
     }
 
+    /// What the nodes of its cluster call it.
+    pub(crate) fn name(&self) -> String {
+        format!("scutwork-{}@localhost", self.port)
+    }
+
     /// Ends it by SIGKILL.
     pub(crate) async fn kill(&mut self) {
         if let Some(mut broker) = self.broker.take() {
@@ -148,7 +153,7 @@ impl Node {
     pub(crate) fn control(&self, arguments: &[&str]) -> String {
         let ran = Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl")
             .arg("--node")
-            .arg(format!("scutwork-{}@localhost", self.port))
+            .arg(self.name())
             .args(arguments)
             .env("HOME", self.directory.path())
             .env(
