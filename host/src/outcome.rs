@@ -107,7 +107,8 @@ pub enum Limit {
 /// What one run cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Time that a processor spent on the guest and its host calls.
+    /// Time that a processor spent on the guest and its host calls. What was over within a millisecond counts for as
+    /// long as it took.
     pub cpu: Duration,
     /// Time by the wall clock.
     pub wall: Duration,
