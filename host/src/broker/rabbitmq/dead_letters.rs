@@ -282,14 +282,14 @@ impl DeadLetters for RabbitDeadLetters {
         if want == 0 {
             return Ok(Vec::new());
         }
-        let taken = if self.early.is_empty() {
-            let taken = self.take(u16::try_from(want).unwrap_or(u16::MAX)).await;
-            taken.map_err(|trouble| looking(&self.queue, trouble))?
-        } else {
-            let early = self.early.len().min(want);
-            self.left = self.left.map(|left| left - early);
-            self.early.drain(..early).collect()
-        };
+        let early = self.early.len().min(want);
+        let mut taken: Vec<_> = self.early.drain(..early).collect();
+        self.left = self.left.map(|left| left - early);
+        if early < want {
+            let more = u16::try_from(want - early).unwrap_or(u16::MAX);
+            let more = self.take(more).await;
+            taken.extend(more.map_err(|trouble| looking(&self.queue, trouble))?);
+        }
         Ok(taken
             .into_iter()
             .map(|delivered| {
