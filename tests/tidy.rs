@@ -344,7 +344,7 @@ fn what_is_fuzzed_is_built_from_what_the_host_is_built_from() {
 fn what_is_fuzzed_is_built_with_the_features_that_the_host_is_built_with() {
     let built = |manifest: &str| -> BTreeSet<String> {
         let tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["tree", "--locked", "--offline", "--package", "scutwork"])
+            .args(["tree", "--locked", "--package", "scutwork"])
             .args(["--edges", "normal,build", "--prefix", "none"])
             .args(["--format", "{p} with [{f}]", "--manifest-path"])
             .arg(root().join(manifest))
