@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use lapin::Channel;
@@ -10,8 +11,9 @@ use lapin::types::{AMQPValue, FieldTable};
 use scutwork::broker::Broker;
 use scutwork::broker::rabbitmq::RabbitMq;
 use scutwork::name::QueueName;
+use tokio::time::timeout;
 
-use super::{connect, declare, fill, message, queue, stranger};
+use super::{PATIENCE, connect, declare, fill, message, queue, stranger};
 use crate::support::rabbitmq::shared_url;
 
 /// How many messages are under way at once to each of two queues.
@@ -52,6 +54,15 @@ async fn bodies(channel: &Channel, queue: &QueueName) -> Vec<String> {
     bodies
 }
 
+/// The arguments of a queue that refuses a second message.
+fn room_for_one() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    let refuse = AMQPValue::LongString("reject-publish".into());
+    arguments.insert("x-overflow".into(), refuse);
+    arguments
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_is_deleted_while_much_is_published_loses_nothing() {
     let broker = Arc::new(connect(&shared_url()).await);
@@ -80,11 +91,7 @@ async fn a_queue_that_takes_nothing_says_so_of_its_own_messages_only() {
     let broker = Arc::new(connect(&shared_url()).await);
     let (_connection, channel) = stranger(&shared_url()).await;
     let (full, kept) = (queue("full"), queue("kept"));
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
-    let refuse = AMQPValue::LongString("reject-publish".into());
-    arguments.insert("x-overflow".into(), refuse);
-    declare(&channel, full.as_str(), true, arguments).await;
+    declare(&channel, full.as_str(), true, room_for_one()).await;
     for queue in [&full, &kept] {
         fill(&broker, queue, &["first"]).await;
     }
@@ -93,4 +100,20 @@ async fn a_queue_that_takes_nothing_says_so_of_its_own_messages_only() {
     assert_eq!(bodies(&channel, &full).await, ["first"]);
     let there = bodies(&channel, &kept).await;
     assert_eq!(there.len(), 1 + COUNT, "some came to the other queue twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_takes_nothing_for_some_seconds_gets_its_message_then() {
+    let broker = connect(&shared_url()).await;
+    let (_connection, channel) = stranger(&shared_url()).await;
+    let queue = queue("room");
+    declare(&channel, queue.as_str(), true, room_for_one()).await;
+    fill(&broker, &queue, &["first"]).await;
+    let mut publishing = broker.publish(&queue, vec![message("second")], None);
+    // So long a queue on a busy broker that is being made, or whose leader moves, may take nothing.
+    let waited = timeout(Duration::from_secs(5), &mut publishing).await;
+    assert!(waited.is_err(), "{waited:?}");
+    assert_eq!(bodies(&channel, &queue).await, ["first"]);
+    timeout(PATIENCE, publishing).await.unwrap().unwrap();
+    assert_eq!(bodies(&channel, &queue).await, ["second"]);
 }

@@ -39,7 +39,7 @@ mod topology;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use async_trait::async_trait;
@@ -66,9 +66,9 @@ use crate::name::QueueName;
 /// How many messages may wait for their confirms at once.
 const WINDOW: usize = 1000;
 
-/// How often a message is offered to a queue that does not take it, over some three seconds: one that is
-/// being made, or whose leader moves, takes none for a moment.
-const REFUSALS: u32 = 5;
+/// For how long a message is offered to a queue that does not take it. One that is being made is declared
+/// as there before it takes any, and so is one whose leader moves: a moment, but seconds where a broker is busy.
+const OFFERED_FOR: Duration = Duration::from_secs(20);
 
 /// RabbitMQ's own default for how long a delivery may be unsettled.
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -332,15 +332,13 @@ async fn publish_all(
             if let Some(stay) = stay {
                 properties = message::put_off(properties, stay);
             }
-            let mut pace = Pace::new();
-            let mut tries = 1;
+            let (mut pace, began) = (Pace::new(), Instant::now());
             loop {
                 let properties = properties.clone();
                 let sent = outlet.publish(to, properties, &message.body, Patience::WhileBlocked);
                 match sent.await {
                     Ok(()) => return Ok(()),
-                    Err(NotPublished::Refused(_)) if tries < REFUSALS => {
-                        tries += 1;
+                    Err(NotPublished::Refused(_)) if began.elapsed() < OFFERED_FOR => {
                         tokio::time::sleep(pace.wait()).await;
                     }
                     Err(NotPublished::Trouble(trouble)) => return Err(trouble.while_doing(what)),

@@ -203,8 +203,8 @@ impl Order<'_> {
         let mut waiting = Waiting::new(global, payloads.total());
         let address = replies.address().to_owned();
         while let Some(batch) = self.next_batch(&mut payloads, Some(&address))? {
-            waiting.sent(&batch);
             let sent = waiting.tally.total();
+            waiting.sent(&batch);
             replies
                 .publish(&self.queue, batch, self.args.delay)
                 .await
