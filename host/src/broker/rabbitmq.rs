@@ -38,7 +38,7 @@ mod topology;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -59,9 +59,11 @@ use self::publisher::Publisher;
 use self::replies::RabbitReplies;
 use self::suspects::RabbitSuspects;
 use super::{
-    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, NoticeSink, Part, Replies, Suspects,
+    Broker, BrokerError, Consumer, DeadLetters, Depth, Message, Notice, NoticeSink, Part, Replies,
+    Suspects,
 };
 use crate::name::QueueName;
+use crate::units::show_duration;
 
 /// How many messages may wait for their confirms at once.
 const WINDOW: usize = 1000;
@@ -69,6 +71,9 @@ const WINDOW: usize = 1000;
 /// For how long a message is offered to a queue that does not take it. One that is being made is declared
 /// as there before it takes any, and so is one whose leader moves: a moment, but seconds where a broker is busy.
 const OFFERED_FOR: Duration = Duration::from_secs(20);
+
+/// When that has gone on for so long, it is told.
+const OFFERED_IN_SILENCE: Duration = Duration::from_secs(4);
 
 /// RabbitMQ's own default for how long a delivery may be unsettled.
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -230,7 +235,8 @@ impl Broker for RabbitMq {
         messages: Vec<Message>,
         after: Option<Duration>,
     ) -> Result<(), BrokerError> {
-        publish_all(&*self.outlet().await?, queue, messages, after).await
+        let outlet = self.outlet().await?;
+        publish_all(&outlet, &self.notices, queue, messages, after).await
     }
 
     async fn consume(
@@ -315,6 +321,7 @@ impl Broker for RabbitMq {
 /// Publishes many messages, without waiting for one's confirm before the next.
 async fn publish_all(
     outlet: &Outlet,
+    notices: &NoticeSink,
     queue: &QueueName,
     messages: Vec<Message>,
     after: Option<Duration>,
@@ -325,8 +332,9 @@ async fn publish_all(
         None => Destination::Queue(queue),
     };
     let what = format!("cannot publish to queue `{queue}`");
+    let is_told = AtomicBool::new(false);
     let publish = |message: Message| {
-        let what = &what;
+        let (what, is_told) = (&what, &is_told);
         async move {
             let mut properties = message::write(&message).map_err(BrokerError::Refused)?;
             if let Some(stay) = stay {
@@ -338,8 +346,17 @@ async fn publish_all(
                 let sent = outlet.publish(to, properties, &message.body, Patience::WhileBlocked);
                 match sent.await {
                     Ok(()) => return Ok(()),
-                    Err(NotPublished::Refused(_)) if began.elapsed() < OFFERED_FOR => {
-                        tokio::time::sleep(pace.wait()).await;
+                    Err(NotPublished::Refused(why)) if began.elapsed() < OFFERED_FOR => {
+                        let offered = began.elapsed();
+                        if offered >= OFFERED_IN_SILENCE && !is_told.swap(true, Ordering::Relaxed) {
+                            notices(Notice::Warning(format!(
+                                "{what} yet: {why}; it is tried for {}",
+                                show_duration(OFFERED_FOR)
+                            )));
+                        }
+                        // The last try is when the time is over, and not long after.
+                        let left = OFFERED_FOR.saturating_sub(offered);
+                        tokio::time::sleep(pace.wait().min(left)).await;
                     }
                     Err(NotPublished::Trouble(trouble)) => return Err(trouble.while_doing(what)),
                     Err(NotPublished::Unroutable(why) | NotPublished::Refused(why)) => {

@@ -25,6 +25,7 @@ const ADDRESS: &str = "amq.rabbitmq.reply-to";
 pub(super) struct RabbitReplies {
     outlet: Arc<Outlet>,
     stream: Stream,
+    notices: NoticeSink,
     // One loop, which passes on alarms and ends with this.
     _watching: JoinSet<()>,
 }
@@ -49,13 +50,14 @@ impl RabbitReplies {
             .await
             .map_err(|trouble| trouble.while_doing("cannot listen for replies"))?;
         let mut watching = JoinSet::new();
-        let watched = outlet.clone();
+        let (watched, told) = (outlet.clone(), notices.clone());
         watching.spawn(async move {
-            publisher::watch_over(&watched, events, &notices).await;
+            publisher::watch_over(&watched, events, &told).await;
         });
         Ok(RabbitReplies {
             outlet,
             stream,
+            notices,
             _watching: watching,
         })
     }
@@ -73,7 +75,7 @@ impl Replies for RabbitReplies {
         messages: Vec<Message>,
         after: Option<Duration>,
     ) -> Result<(), BrokerError> {
-        publish_all(&self.outlet, queue, messages, after).await
+        publish_all(&self.outlet, &self.notices, queue, messages, after).await
     }
 
     async fn next(&mut self) -> Result<(Option<String>, Reply), BrokerError> {
