@@ -1,6 +1,6 @@
 //! `scutwork queue`: what an operator sees of queues and does to them, each test on both brokers.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::support::both_brokers::on_both_brokers;
 use crate::support::program::{Ended, PATIENCE, Place};
@@ -53,14 +53,8 @@ fn a_paused_worker_says_so_and_takes_tasks_again_when_resumed(
     place.plugin("echo", "");
     let mut worker = place.worker(broker, queue, &[]);
     assert_eq!(status(&place, broker, queue)["paused"], false);
-    let began = Instant::now();
     on(&place, broker, queue, &["queue", "pause"]).exits(0);
     worker.wait_for("is paused");
-    assert!(
-        began.elapsed() < Duration::from_secs(15),
-        "{:?}",
-        began.elapsed()
-    );
     on(&place, broker, queue, &["submit", "echo", "x"]).exits(0);
     let paused = status(&place, broker, queue);
     assert_eq!(

@@ -178,14 +178,8 @@ impl Store {
     pub(super) async fn letters(&self) -> Vec<(String, String)> {
         match &self.kind {
             Kind::File(folder) => {
-                let file = rusqlite::Connection::open(folder.path().join("queue.db")).unwrap();
-                let mut letters = file
-                    .prepare("SELECT task, reason FROM dead JOIN message USING (id)")
-                    .unwrap();
-                let rows = letters
-                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
-                    .unwrap();
-                rows.map(Result::unwrap).collect()
+                let letters = "SELECT task, reason FROM dead JOIN message USING (id)";
+                rows(folder, letters, |row| Ok((row.get(0)?, row.get(1)?)))
             }
             Kind::Nodes { urls, .. } => {
                 let letters = take_all(urls, &format!("{}.dead", queue())).await;
@@ -232,12 +226,8 @@ impl Store {
     pub(super) async fn waiting(&self) -> Vec<String> {
         match &self.kind {
             Kind::File(folder) => {
-                let file = rusqlite::Connection::open(folder.path().join("queue.db")).unwrap();
-                let mut tasks = file
-                    .prepare("SELECT task FROM message WHERE id NOT IN (SELECT id FROM dead)")
-                    .unwrap();
-                let rows = tasks.query_map([], |row| row.get(0)).unwrap();
-                rows.map(Result::unwrap).collect()
+                let tasks = "SELECT task FROM message WHERE id NOT IN (SELECT id FROM dead)";
+                rows(folder, tasks, |row| row.get(0))
             }
             Kind::Nodes { urls, .. } => {
                 let waiting = take_all(urls, queue().as_str()).await;
@@ -295,6 +285,18 @@ async fn take_all(urls: &[String], queue: &str) -> Vec<BasicProperties> {
         taken.push(message.delivery.properties);
     }
     taken
+}
+
+/// What a question to the queue's file gives.
+fn rows<T>(
+    folder: &TempDir,
+    question: &str,
+    read: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> Vec<T> {
+    let file = rusqlite::Connection::open(folder.path().join("queue.db")).unwrap();
+    let mut question = file.prepare(question).unwrap();
+    let rows = question.query_map([], read).unwrap();
+    rows.map(Result::unwrap).collect()
 }
 
 fn task_of(properties: &BasicProperties) -> String {
