@@ -1,6 +1,7 @@
 //! What a worker logs: events as lines on stderr, for people or as JSON.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use tracing::{debug, error, info, trace, warn};
 use tracing_subscriber::EnvFilter;
@@ -217,20 +218,27 @@ fn tell_settled(run: &Run<'_>, settlement: &Settlement, usage: Option<Usage>) {
         wall,
         peak_memory,
     } = usage.unwrap_or_default();
-    // To three digits or so: `41.3ms`, `312.0µs`.
-    let (cpu, wall) = (format!("{cpu:.1?}"), format!("{wall:.1?}"));
-    let memory = show_size(peak_memory);
+    // To three digits or so: `41.3ms`, `312.0µs`. Written only for a line that is: every task comes by here.
+    let time = |time: Duration| format!("{time:.1?}");
     match settlement {
-        Settlement::Done { .. } => info!(task, plugin, attempt, wall, cpu, memory, "done"),
+        Settlement::Done { .. } => info!(
+            task,
+            plugin,
+            attempt,
+            wall = time(wall),
+            cpu = time(cpu),
+            memory = show_size(peak_memory),
+            "done"
+        ),
         Settlement::Retry { after, reply, .. } => {
             let why = output::one_line(&String::from_utf8_lossy(&reply.body), LINE);
             warn!(
                 task,
                 plugin,
                 attempt,
-                wall,
-                cpu,
-                memory,
+                wall = time(wall),
+                cpu = time(cpu),
+                memory = show_size(peak_memory),
                 after = show_duration(*after),
                 "retry: {why}"
             );
@@ -275,9 +283,9 @@ fn tell_settled(run: &Run<'_>, settlement: &Settlement, usage: Option<Usage>) {
                 task,
                 plugin,
                 attempt,
-                wall,
-                cpu,
-                memory,
+                wall = time(wall),
+                cpu = time(cpu),
+                memory = show_size(peak_memory),
                 reason = letter.reason,
                 "dead: {why}"
             );
