@@ -8,6 +8,7 @@
 )]
 
 mod authors;
+mod bindings;
 mod broker_contract;
 mod capabilities;
 mod chaos;

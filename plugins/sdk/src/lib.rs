@@ -30,14 +30,7 @@ pub use failure::OrFail;
 /// The contract as Rust. What a plugin needs of it is exported above.
 #[doc(hidden)]
 #[allow(missing_docs, unsafe_code, reason = "generated from wit/")]
-pub mod bindings {
-    wit_bindgen::generate!({
-        world: "plugin",
-        path: "wit",
-        pub_export_macro: true,
-        additional_derives: [PartialEq],
-    });
-}
+pub mod bindings;
 
 /// Makes a function the plugin's handler: `plugin!(handle);`, once in a crate.
 #[macro_export]

@@ -31,6 +31,10 @@ const RUST_LIBRARY: &[File] = &[
         include_str!("../../../../plugins/sdk/src/lib.rs"),
     ),
     (
+        "sdk/src/bindings.rs",
+        include_str!("../../../../plugins/sdk/src/bindings.rs"),
+    ),
+    (
         "sdk/src/control.rs",
         include_str!("../../../../plugins/sdk/src/control.rs"),
     ),
@@ -50,7 +54,6 @@ const RUST_LIBRARY: &[File] = &[
         "sdk/src/task.rs",
         include_str!("../../../../plugins/sdk/src/task.rs"),
     ),
-    ("sdk/wit/task.wit", include_str!("../../../../wit/task.wit")),
 ];
 
 /// The contract in C, as wit-bindgen writes it, with a few functions around it.
