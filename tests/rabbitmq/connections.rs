@@ -7,7 +7,8 @@ use lapin::options::QueueDeleteOptions;
 use scutwork::broker::rabbitmq::{RabbitMq, RabbitMqOptions};
 use scutwork::broker::{Broker, BrokerError, Message, Notice, SettleError};
 
-use super::{Notices, done, message, next, options, queue, refusal, stranger};
+use super::{Notices, connect, done, message, next, options, queue, refusal, stranger};
+use crate::support::network::Network;
 use crate::support::rabbitmq::{Node, shared_url};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,6 +35,26 @@ async fn a_broker_that_does_not_take_us_is_told_in_one_sentence() {
             "{text}"
         );
     }
+}
+
+/// An end without one is a warning in the broker's log, at every stop of every worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_waits_for_the_brokers_goodbye() {
+    let network = Network::to(&shared_url());
+    for _ in 0..5 {
+        let queue = queue("goodbye");
+        let broker = connect(&network.url("/%2f")).await;
+        let mut consumer = broker.consume(&queue, 10).await.unwrap();
+        broker
+            .publish(&queue, vec![message("a")], None)
+            .await
+            .unwrap();
+        next(&mut consumer).await.settle(done()).await.unwrap();
+        consumer.stop().await;
+        broker.close().await;
+    }
+    let abruptly = tokio::task::spawn_blocking(move || network.ended_abruptly());
+    assert_eq!(abruptly.await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 /// A port that leads to a node. Its connections end when it is dropped.
@@ -26,6 +26,8 @@ struct Shared {
     healed: Condvar,
     pipes: Mutex<Vec<Pipe>>,
     frames_to_broker: AtomicU64,
+    ends: Mutex<Ends>,
+    ended: Condvar,
     crashes: Mutex<Option<Crashes>>,
     withheld: Mutex<Option<Vec<Withheld>>>,
 }
@@ -40,6 +42,14 @@ struct Withheld {
 struct Crashes {
     queue: String,
     left: u32,
+}
+
+/// How connections have ended.
+#[derive(Default)]
+struct Ends {
+    open: u64,
+    /// Clients that did not wait for the broker's goodbye.
+    abrupt: u64,
 }
 
 #[derive(Default)]
@@ -127,6 +137,14 @@ impl Network {
     /// How many frames clients have sent to the broker in all.
     pub(crate) fn frames_to_broker(&self) -> u64 {
         self.shared.frames_to_broker.load(Ordering::SeqCst)
+    }
+
+    /// Waits until no connection is open, and gives how many clients ended without waiting for the broker's
+    /// goodbye.
+    pub(crate) fn ended_abruptly(&self) -> u64 {
+        let ends = self.shared.ends.lock().unwrap();
+        let ended = self.shared.ended.wait_while(ends, |ends| ends.open > 0);
+        ended.unwrap().abrupt
     }
 
     /// Breaks every connection.
@@ -227,6 +245,13 @@ impl Shared {
         !self.healed.wait_while(cuts, is_cut).unwrap().is_over
     }
 
+    fn note_end(&self, is_farewell_said: bool) {
+        let mut ends = self.ends.lock().unwrap();
+        ends.open -= 1;
+        ends.abrupt += u64::from(!is_farewell_said);
+        self.ended.notify_all();
+    }
+
     /// Whether the broker fails at this frame.
     fn crashes_at(&self, frame: &[u8]) -> bool {
         let mut crashes = self.crashes.lock().unwrap();
@@ -261,13 +286,15 @@ fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
         // What is carried waits for nothing but a cut.
         stream.set_nodelay(true).unwrap();
     }
+    shared.ends.lock().unwrap().open += 1;
     let number = shared.pipes.lock().unwrap().len();
     let frames = Arc::new(Mutex::new(client.try_clone().unwrap()));
     let consumer = Arc::new(Mutex::new(None));
+    let is_farewell_said = Arc::new(AtomicBool::new(false));
     let copies = || (client.try_clone().unwrap(), broker.try_clone().unwrap());
     let (to_broker, from_broker) = (shared.clone(), shared.clone());
     let (here, mut there) = copies();
-    let answers = frames.clone();
+    let (answers, farewell) = (frames.clone(), is_farewell_said.clone());
     std::thread::spawn(move || {
         let mut reading = BufReader::new(&here);
         let mut greeting = vec![0; 8];
@@ -285,6 +312,7 @@ fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
             next = read_frame(&mut reading);
             to_broker.frames_to_broker.fetch_add(1, Ordering::SeqCst);
         }
+        to_broker.note_end(farewell.load(Ordering::SeqCst));
         // The end of the connection is cut off too.
         to_broker.let_through(Way::ToBroker, number);
         end(&here, &there);
@@ -298,6 +326,9 @@ fn carry(shared: &Arc<Shared>, client: TcpStream, broker: TcpStream) {
             }
             if let Some(subscription) = subscription(&frame) {
                 *seen.lock().unwrap() = Some(subscription);
+            }
+            if is_farewell(&frame) {
+                is_farewell_said.store(true, Ordering::SeqCst);
             }
             if from_broker.withholds(&writes, &frame) {
                 continue;
@@ -392,6 +423,11 @@ fn subscription(frame: &[u8]) -> Option<Subscription> {
         channel: u16::from_be_bytes([*high, *low]),
         tag: tag.to_vec(),
     })
+}
+
+/// Whether the broker says goodbye: the client has closed the connection, and it knows.
+fn is_farewell(frame: &[u8]) -> bool {
+    matches!(frame, [1, _, _, _, _, _, _, 0, 10, 0, 51, ..])
 }
 
 /// Whether the broker says that a subscription has ended.

@@ -29,7 +29,7 @@ const PROBE: Duration = Duration::from_secs(1);
 /// How long the broker may take to answer anything else that it is asked.
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long the broker may take to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(2);
+pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Opens connections to whichever of several brokers answers.
 pub(super) struct Connector {

@@ -186,8 +186,14 @@ impl Settled {
                 _ = is_over.wait_for(|is_over| *is_over) => return Some(self),
             }
         }
-        close(self.channel).await;
+        self.close().await;
         None
+    }
+
+    /// Closes the channel. What its queue has not done by then is forgotten.
+    pub(super) async fn close(self) {
+        // Nothing more is expected of it, whatever the answer.
+        let _ = answer(self.channel.close(200, "done".into())).await;
     }
 
     /// Whether the queue may not have done all that was written.
@@ -207,11 +213,6 @@ impl Settled {
     }
 }
 
-async fn close(channel: Channel) {
-    // Nothing more is expected of it, whatever the answer.
-    let _ = answer(channel.close(200, "done".into())).await;
-}
-
 impl Ledger {
     /// Writes what is settled on one line, until all that came by it is, and ends its channel when the queue has
     /// done all of it. A message that tells so goes back.
@@ -226,7 +227,7 @@ impl Ledger {
             };
             answer(settled.channel.basic_nack(got.delivery_tag, options)).await?;
         }
-        close(settled.channel).await;
+        settled.close().await;
         Ok(())
     }
 

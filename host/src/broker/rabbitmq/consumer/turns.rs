@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use super::super::acks::{self, Acks};
-use super::super::connection::{Link, Trouble};
+use super::super::connection::{GOODBYE, Link, Trouble};
 use super::super::hold::{Desk, RabbitHold};
 use super::super::line::{Ledger, Line, Settled};
 use super::super::pause::Seen;
@@ -238,29 +239,39 @@ impl Source {
             .map_err(|trouble| self.explain(trouble))
     }
 
-    /// Waits until the queue has done all that was written on these lines. What it answers with goes back as what
-    /// was not handed out does.
+    /// Waits until the queue has done all that was written on these lines, and closes their channels: were one only
+    /// dropped, the library would close it while the connection is closed, and break the connection over that.
     pub(super) async fn see_done(&self, lines: Vec<Settled>) {
-        let queue = &self.desk.queue;
-        for line in lines.into_iter().filter(Settled::is_unsure) {
-            let got = match line.ask(queue.as_str()).await {
-                Ok(Some(got)) => got,
-                Ok(None) => continue,
-                Err(trouble) => {
-                    (self.desk.notices)(Notice::Warning(format!(
-                        "queue `{queue}` does not tell whether it has what was acked last: {}; tasks that ended may be run again",
-                        trouble.text
-                    )));
-                    continue;
-                }
-            };
-            let (acks, mut entries) = mpsc::unbounded_channel();
-            let delivery = self.delivery(got, &acks);
-            drop(acks);
-            let prefetch = *self.prefetch.borrow();
-            let writing = acks::write(&line.channel, prefetch, &mut entries);
-            let _ = tokio::join!(writing, release(delivery));
+        for line in lines {
+            if line.is_unsure() {
+                self.ask(&line).await;
+            }
+            // A broker that does not answer is not waited for: nothing depends on it.
+            let _ = timeout(GOODBYE, line.close()).await;
         }
+    }
+
+    /// Waits until the queue has done all that was written on a line. What it answers with goes back as what was not
+    /// handed out does.
+    async fn ask(&self, line: &Settled) {
+        let queue = &self.desk.queue;
+        let got = match line.ask(queue.as_str()).await {
+            Ok(Some(got)) => got,
+            Ok(None) => return,
+            Err(trouble) => {
+                (self.desk.notices)(Notice::Warning(format!(
+                    "queue `{queue}` does not tell whether it has what was acked last: {}; tasks that ended may be run again",
+                    trouble.text
+                )));
+                return;
+            }
+        };
+        let (acks, mut entries) = mpsc::unbounded_channel();
+        let delivery = self.delivery(got, &acks);
+        drop(acks);
+        let prefetch = *self.prefetch.borrow();
+        let writing = acks::write(&line.channel, prefetch, &mut entries);
+        let _ = tokio::join!(writing, release(delivery));
     }
 
     pub(super) fn explain(&self, trouble: Trouble) -> String {
