@@ -52,6 +52,8 @@ pub(super) enum Reach {
     OursAtMost(f64),
     /// Our own figure is at least this.
     OursAtLeast(f64),
+    /// It happens in no run, where a median would pass over the one in which it did.
+    Never,
 }
 
 /// One line of the results.
@@ -152,6 +154,7 @@ impl Row {
             Reach::AtLeast(least) => self.compared()? >= least,
             Reach::OursAtMost(most) => self.ours.median() <= most,
             Reach::OursAtLeast(least) => self.ours.median() >= least,
+            Reach::Never => self.ours.max() == 0.0,
         })
     }
 
@@ -228,6 +231,7 @@ impl Reach {
             Reach::AtLeast(least) => format!(">= {}", compared(least)),
             Reach::OursAtMost(most) => format!("<= {most} {}", row.unit.word()),
             Reach::OursAtLeast(least) => format!(">= {least} {}", row.unit.word()),
+            Reach::Never => "never".to_owned(),
         }
     }
 }
@@ -271,6 +275,13 @@ mod tests {
             ]
         );
         assert_eq!(row.json()["reached"], false);
+    }
+
+    #[test]
+    fn what_is_never_to_happen_happens_in_no_run() {
+        let lost = |ours: &[f64]| row(ours, &[1.0], Comparison::Ratio, Reach::Never);
+        assert_eq!(lost(&[0.0, 0.0, 0.0]).cells()[5], "never yes");
+        assert_eq!(lost(&[0.0, 1.0, 0.0]).cells()[5], "never NO");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit};
 use super::{Stand, queue};
 use crate::broker::rabbitmq::baseline::Bare;
 use crate::broker::{Message, Notice, Part};
-use crate::cli::Stopped;
 use crate::cli::worker::{self, Rig};
+use crate::cli::{Stopped, output};
 use crate::config::{BrokerConfig, Config};
 use crate::event::{Event, Observer, Observers};
 use crate::outcome::Outcome;
@@ -146,7 +146,7 @@ async fn on(
         rows.push(Row {
             unit: Unit::Times,
             beside: None,
-            reach: Some(Reach::OursAtMost(0.0)),
+            reach: Some(Reach::Never),
             ..row(
                 format!("connections lost to a heartbeat of {HEARTBEAT:?}, silent for {SILENCE:?}"),
                 both(|measured| measured.lost),
@@ -300,8 +300,9 @@ impl Observer for Watch {
     fn observe(&self, event: &Event<'_>) {
         let is_hog = |plugin: &str| plugin == "hog";
         let sign = match event {
-            Event::Broker(Notice::Disconnected(..)) => {
+            Event::Broker(Notice::Disconnected(_, why)) => {
                 self.lost.fetch_add(1, Ordering::Relaxed);
+                output::say(&format!("a connection was lost: {why}"));
                 return;
             }
             Event::Started { run, .. } if is_hog(run.plugin) => Sign::HogStarted,
