@@ -293,6 +293,10 @@ pub trait Replies: Send {
     /// # Errors
     /// When the address is lost, and with it replies that were to come. The tasks are not.
     async fn next(&mut self) -> Result<(Option<String>, Reply), BrokerError>;
+
+    /// Gives the address up. One that is only dropped is given up too, but leaves the broker without a goodbye,
+    /// which it may warn of in its log.
+    async fn close(self: Box<Self>);
 }
 
 /// How many messages a queue has in each state.

@@ -37,9 +37,9 @@ async fn a_broker_that_does_not_take_us_is_told_in_one_sentence() {
     }
 }
 
-/// An end without one is a warning in the broker's log, at every stop of every worker.
+/// An end without one is a warning in the broker's log, at every stop of a worker and every `submit --wait`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_stops_waits_for_the_brokers_goodbye() {
+async fn who_stops_waits_for_the_brokers_goodbye() {
     let network = Network::to(&shared_url());
     for _ in 0..5 {
         let queue = queue("goodbye");
@@ -51,6 +51,7 @@ async fn a_worker_that_stops_waits_for_the_brokers_goodbye() {
             .unwrap();
         next(&mut consumer).await.settle(done()).await.unwrap();
         consumer.stop().await;
+        broker.replies().await.unwrap().close().await;
         broker.close().await;
     }
     let abruptly = tokio::task::spawn_blocking(move || network.ended_abruptly());

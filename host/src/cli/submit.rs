@@ -95,8 +95,10 @@ pub(super) async fn submit(
         max_payload: config.rules.max_payload,
     };
     let ended = if args.wait {
-        let replies = broker.replies().await?;
-        order.submit_and_wait(global, replies, payload).await
+        let mut replies = broker.replies().await?;
+        let ended = order.submit_and_wait(global, &mut *replies, payload).await;
+        replies.close().await;
+        ended
     } else {
         order.submit(global, broker.as_ref(), payload).await
     };
@@ -195,7 +197,7 @@ impl Order<'_> {
     async fn submit_and_wait(
         &self,
         global: &Global,
-        mut replies: Box<dyn Replies>,
+        replies: &mut dyn Replies,
         payload: Payload,
     ) -> Result<Exit, Stopped> {
         let mut payloads = payload.repeated(self.args.count)?;

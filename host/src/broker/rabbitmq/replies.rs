@@ -92,4 +92,8 @@ impl Replies for RabbitReplies {
             "replies that were to come are lost, their tasks are not: {why}"
         )))
     }
+
+    async fn close(self: Box<Self>) {
+        self.outlet.close().await;
+    }
 }

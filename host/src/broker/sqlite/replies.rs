@@ -95,4 +95,8 @@ impl Replies for SqliteReplies {
             self.step().await?;
         }
     }
+
+    async fn close(self: Box<Self>) {
+        // Nobody but this knows the address; what still comes to it is pruned.
+    }
 }
