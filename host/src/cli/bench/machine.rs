@@ -42,11 +42,7 @@ impl Machine {
                 "memory",
                 field("/proc/meminfo", "MemTotal").unwrap_or_else(unknown),
             ),
-            (
-                "system",
-                std::fs::read_to_string("/proc/sys/kernel/osrelease")
-                    .map_or_else(|_| unknown(), |release| format!("Linux {}", release.trim())),
-            ),
+            ("system", system().unwrap_or_else(unknown)),
             (
                 "load average",
                 std::fs::read_to_string("/proc/loadavg")
@@ -84,6 +80,18 @@ impl Machine {
             .collect::<serde_json::Map<_, _>>()
             .into()
     }
+}
+
+/// The kernel, and whether it groups processes by session: then it is groups that share the processors, which
+/// is seen in whatever a broker on the same machine does.
+fn system() -> Option<String> {
+    let told = |name| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
+    let release = told("osrelease")?;
+    let grouping = match told("sched_autogroup_enabled") {
+        Some(value) if value.trim() == "1" => "autogroup on",
+        _ => "autogroup off",
+    };
+    Some(format!("Linux {}, {grouping}", release.trim()))
 }
 
 /// The first value of a name in one of the system's files of `name: value`.
