@@ -54,6 +54,12 @@ async fn who_stops_waits_for_the_brokers_goodbye() {
         broker.replies().await.unwrap().close().await;
         broker.close().await;
     }
+    // What ends right after it asked has channels that were only dropped.
+    for _ in 0..100 {
+        let broker = connect(&network.url("/%2f")).await;
+        broker.depth(&queue("goodbye")).await.unwrap();
+        broker.close().await;
+    }
     let abruptly = tokio::task::spawn_blocking(move || network.ended_abruptly());
     assert_eq!(abruptly.await.unwrap(), 0);
 }

@@ -229,8 +229,16 @@ impl Link {
 
     /// Says goodbye, so that the broker's log shows no lost connection.
     pub(super) async fn close(&self) {
-        // Nothing depends on the answer; the socket is shut when `self` goes.
-        let _ = timeout(GOODBYE, self.connection.close(200, "goodbye".into())).await;
+        // Nothing depends on the answers; the socket is shut when `self` goes.
+        let _ = timeout(GOODBYE, async {
+            // The client library closes channels that were dropped by itself, in their turn. If that meets a
+            // connection that is being closed, the library takes it for an error and breaks the connection.
+            if let Ok(last) = self.channel().await {
+                let _ = last.close(200, "goodbye".into()).await;
+            }
+            self.connection.close(200, "goodbye".into()).await
+        })
+        .await;
     }
 }
 
