@@ -6,6 +6,7 @@ mod burn;
 mod clock;
 mod curve;
 mod curves;
+mod delays;
 mod deploy;
 mod figures;
 mod latency;
@@ -13,6 +14,7 @@ mod machine;
 mod mixed;
 mod plot;
 mod sandbox;
+mod signs;
 mod sleepers;
 mod soak;
 mod sqlite;
@@ -30,6 +32,7 @@ use self::machine::Machine;
 use super::{Exit, Format, Global, Stopped, WorkerArgs, connect, output};
 use crate::broker::Message;
 use crate::broker::rabbitmq::RabbitMqOptions;
+use crate::broker::rabbitmq::baseline::Bare;
 use crate::broker::sqlite::SqliteOptions;
 use crate::config::{BrokerConfig, Config};
 use crate::name::QueueName;
@@ -71,6 +74,8 @@ enum Bench {
     Sleepers,
     /// From submit to the start of the task, beside a bare publish and delivery
     Latency,
+    /// How late tasks start that were submitted with a delay
+    Delays,
     /// A plugin of a millisecond beside others that compute for ever
     Mixed,
     /// From a file dropped in to its first task, and a start with a hundred plugins
@@ -81,11 +86,12 @@ enum Bench {
     Curves,
 }
 
-const EACH: [Bench; 9] = [
+const EACH: [Bench; 10] = [
     Bench::Sandbox,
     Bench::Sqlite,
     Bench::Amqp,
     Bench::Latency,
+    Bench::Delays,
     Bench::Mixed,
     Bench::Deploy,
     Bench::Sleepers,
@@ -174,6 +180,13 @@ impl Stand<'_> {
         config.queues = vec![queue()?];
         Ok(config)
     }
+
+    /// The same with a new queue there, which whoever asked removes.
+    fn on_rabbitmq(&self, options: &RabbitMqOptions) -> Result<Config, Stopped> {
+        let mut config = self.embedded()?;
+        config.broker = BrokerConfig::RabbitMq(options.clone());
+        Ok(config)
+    }
 }
 
 /// A queue's name that nobody else uses.
@@ -181,6 +194,11 @@ fn queue() -> Result<QueueName, Stopped> {
     format!("scutwork-bench-{}", new_id())
         .parse()
         .map_err(Stopped::usage)
+}
+
+/// Removes a queue of the bench's, and all that belongs to it.
+async fn remove(options: &RabbitMqOptions, queue: &QueueName) -> Result<(), Stopped> {
+    Ok(Bare::connect(options).await?.remove(queue).await?)
 }
 
 /// A task that is no work.
@@ -296,6 +314,7 @@ async fn one(stand: &Stand<'_>, bench: Bench, results: &mut Results) -> Result<(
         Bench::Sqlite => sqlite::measure(stand).await?,
         Bench::Sleepers => sleepers::measure(stand).await?,
         Bench::Latency => latency::measure(stand).await?,
+        Bench::Delays => delays::measure(stand).await?,
         Bench::Mixed => mixed::measure(stand).await?,
         Bench::Deploy => deploy::measure(stand).await?,
         Bench::Soak => soak::measure(stand).await?,
@@ -307,6 +326,7 @@ async fn one(stand: &Stand<'_>, bench: Bench, results: &mut Results) -> Result<(
     results.rows.extend(rows);
     let other_half = match bench {
         Bench::Latency => "latency on RabbitMQ",
+        Bench::Delays => "delays on RabbitMQ",
         Bench::Mixed => "mixed on RabbitMQ",
         Bench::Curves => "curves on RabbitMQ",
         Bench::All

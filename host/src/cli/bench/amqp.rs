@@ -3,12 +3,11 @@
 use super::burn::{Spent, burn, fill, prefetches};
 use super::clock::process_time;
 use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit};
-use super::{Stand, no_op, queue};
+use super::{Stand, no_op, remove};
 use crate::broker::Broker;
 use crate::broker::rabbitmq::baseline::Bare;
 use crate::broker::rabbitmq::{RabbitMq, RabbitMqOptions};
 use crate::cli::Stopped;
-use crate::config::BrokerConfig;
 use crate::worker::prefetch::Prefetch;
 
 const TASKS: u64 = 50_000;
@@ -29,11 +28,9 @@ async fn of_prefetch(
     options: &RabbitMqOptions,
     prefetch: Prefetch,
 ) -> Result<Vec<Row>, Stopped> {
-    let mut config = stand.embedded()?;
-    config.broker = BrokerConfig::RabbitMq(options.clone());
+    let mut config = stand.on_rabbitmq(options)?;
     config.prefetch = prefetch;
-    let queue = queue()?;
-    config.queues = vec![queue.clone()];
+    let queue = config.queues[0].clone();
     let tasks = stand.tasks(TASKS);
     let broker = RabbitMq::connect(options.clone(), std::sync::Arc::new(|_| {})).await?;
     let measured = stand
@@ -51,7 +48,7 @@ async fn of_prefetch(
         })
         .await;
     broker.close().await;
-    Bare::connect(options).await?.remove(&queue).await?;
+    remove(options, &queue).await?;
     let measured = measured?;
     let of = |figure: fn(Spent, u64) -> f64| {
         let ours = measured.iter().map(|(ours, _)| figure(ours.spent, tasks));

@@ -11,12 +11,11 @@ use super::burn::{burn, fill};
 use super::curve::{Curve, Series};
 use super::figures::Unit;
 use super::sandbox::Pair;
-use super::{Stand, no_op, plot, queue};
+use super::{Stand, no_op, plot, remove};
 use crate::broker::Message;
-use crate::broker::rabbitmq::baseline::Bare;
 use crate::cli::worker::Rig;
 use crate::cli::{Exit, Stopped};
-use crate::config::{BrokerConfig, Config};
+use crate::config::Config;
 use crate::plugin::embedded;
 use crate::plugin::registry::Directory;
 use crate::worker::StopSwitch;
@@ -185,14 +184,9 @@ async fn start_and_stop(config: &Config) -> Result<(), Stopped> {
 async fn queue_length(stand: &Stand<'_>) -> Result<Curve, Stopped> {
     let mut series = vec![on_queue(stand, &stand.embedded()?, "embedded queue").await?];
     if let Some(options) = stand.rabbitmq() {
-        let mut config = stand.embedded()?;
-        config.broker = BrokerConfig::RabbitMq(options.clone());
-        config.queues = vec![queue()?];
+        let config = stand.on_rabbitmq(options)?;
         let measured = on_queue(stand, &config, "RabbitMQ").await;
-        Bare::connect(options)
-            .await?
-            .remove(&config.queues[0])
-            .await?;
+        remove(options, &config.queues[0]).await?;
         series.push(measured?);
     }
     Ok(Curve {

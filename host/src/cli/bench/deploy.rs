@@ -1,44 +1,26 @@
 //! From a plugin's file dropped in to its first task, and the start of a worker that has a hundred plugins.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::sync::mpsc;
 
-use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit};
+use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit, millis};
+use super::signs::signs;
 use super::{Stand, no_op};
 use crate::broker::Message;
 use crate::cli::Stopped;
 use crate::cli::worker::Rig;
-use crate::event::{Event, Observer, PluginEvent};
+use crate::event::{Event, PluginEvent};
 use crate::plugin::embedded;
 use crate::plugin::registry::Directory;
 use crate::worker::StopSwitch;
 
 const PLUGINS: u32 = 100;
 
-/// Passes on how long a plugin took to compile, and when its first task started.
-struct Watch(Mutex<mpsc::UnboundedSender<Sign>>);
-
+/// What becomes of the plugin that is dropped in, and of its task.
 enum Sign {
     Compiled(Duration),
     Started(Instant),
-}
-
-impl Observer for Watch {
-    fn observe(&self, event: &Event<'_>) {
-        let sign = match event {
-            Event::Plugin(PluginEvent::Added {
-                name, compiled_in, ..
-            }) if name.as_str() == "fresh" => Sign::Compiled(*compiled_in),
-            Event::Started { .. } => Sign::Started(Instant::now()),
-            _ => return,
-        };
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The bench may be over already.
-        let _ = sender.send(sign);
-    }
 }
 
 pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
@@ -47,7 +29,6 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
         .repeat("deploy", async || drop_in(stand, fastrand::u32(..)).await)
         .await?;
     let starts = stand.repeat("start", async || start(stand).await).await?;
-    let millis = |took: Duration| took.as_secs_f64() * 1e3;
     Ok(vec![
         Row {
             bench: "deploy",
@@ -79,8 +60,14 @@ async fn drop_in(stand: &Stand<'_>, number: u32) -> Result<(Duration, Duration),
     let Directory::Named(plugins) = &config.plugins else {
         unreachable!("a directory was named");
     };
-    let (sender, mut signs) = mpsc::unbounded_channel();
-    let rig = Rig::build(&config, vec![Box::new(Watch(Mutex::new(sender)))]).await?;
+    let (observer, mut signs) = signs(|event| match event {
+        Event::Plugin(PluginEvent::Added {
+            name, compiled_in, ..
+        }) if name.as_str() == "fresh" => Some(Sign::Compiled(*compiled_in)),
+        Event::Started { .. } => Some(Sign::Started(Instant::now())),
+        _ => None,
+    });
+    let rig = Rig::build(&config, vec![observer]).await?;
     let task = Message {
         plugin: Some("fresh".to_owned()),
         ..no_op()

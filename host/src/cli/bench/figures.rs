@@ -1,5 +1,7 @@
 //! [`Figures`]: one thing measured several times, and [`Row`]: ours beside what it is held against.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 /// One thing measured several times. Never empty.
@@ -65,6 +67,11 @@ pub(super) struct Row {
     pub(super) ours: Figures,
     pub(super) beside: Option<Beside>,
     pub(super) reach: Option<Reach>,
+}
+
+/// A time as [`Unit::Millis`] counts it.
+pub(super) fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 impl Figures {

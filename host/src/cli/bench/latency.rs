@@ -1,51 +1,29 @@
 //! From a submit to the start of its task in an idle worker, beside a bare publish and delivery.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::sync::mpsc;
 
-use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit};
-use super::{Stand, no_op, queue};
+use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit, millis};
+use super::signs::signs;
+use super::{Stand, no_op, remove};
 use crate::broker::rabbitmq::RabbitMqOptions;
 use crate::broker::rabbitmq::baseline::Bare;
 use crate::broker::sqlite::{SqliteOptions, baseline};
 use crate::cli::Stopped;
 use crate::cli::worker::Rig;
 use crate::config::{BrokerConfig, Config};
-use crate::event::{Event, Observer};
+use crate::event::Event;
 use crate::worker::StopSwitch;
 
 /// Tasks in each run, one after the other.
 const TIMES: u64 = 500;
 
-/// Passes on when an attempt starts, and that its task is settled.
-struct Watch(Mutex<mpsc::UnboundedSender<Sign>>);
-
+/// What becomes of a task.
 enum Sign {
     Started(Instant),
     Settled,
-}
-
-impl Observer for Watch {
-    fn observe(&self, event: &Event<'_>) {
-        let sign = match event {
-            Event::Started { .. } => Sign::Started(Instant::now()),
-            Event::Settled { .. } | Event::NotSettled { .. } => Sign::Settled,
-            Event::Broker(_)
-            | Event::Plugin(_)
-            | Event::Progress { .. }
-            | Event::Line { .. }
-            | Event::Repeated { .. }
-            | Event::Finished { .. }
-            | Event::Prefetch { .. }
-            | Event::Draining { .. } => return,
-        };
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The bench may be over already.
-        let _ = sender.send(sign);
-    }
 }
 
 pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
@@ -92,9 +70,7 @@ async fn rabbitmq(
     options: &RabbitMqOptions,
     times: u64,
 ) -> Result<(Figures, Figures), Stopped> {
-    let mut config = stand.embedded()?;
-    config.broker = BrokerConfig::RabbitMq(options.clone());
-    config.queues = vec![queue()?];
+    let config = stand.on_rabbitmq(options)?;
     let ours = submits(&config, times).await;
     let bare = Bare::connect(options).await?;
     let times = usize::try_from(times).unwrap_or(usize::MAX);
@@ -103,15 +79,12 @@ async fn rabbitmq(
         .await;
     // By another connection: RabbitMQ 3.10 fails where a channel deletes a queue that it still cancels.
     bare.close().await;
-    Bare::connect(options)
-        .await?
-        .remove(&config.queues[0])
-        .await?;
+    remove(options, &config.queues[0]).await?;
     Ok((figures(&ours?), figures(&measured?)))
 }
 
 fn figures(took: &[Duration]) -> Figures {
-    Figures::new(took.iter().map(|took| took.as_secs_f64() * 1e3).collect())
+    Figures::new(took.iter().copied().map(millis).collect())
 }
 
 fn compare(broker: &str, beside: &'static str, measured: &[(Figures, Figures)]) -> Vec<Row> {
@@ -138,8 +111,12 @@ fn compare(broker: &str, beside: &'static str, measured: &[(Figures, Figures)]) 
 /// Submits one task after another to a worker that has nothing else to do. The first one is not counted: on
 /// RabbitMQ it waits until its queue can be relied on, which happens once in a queue's life.
 async fn submits(config: &Config, times: u64) -> Result<Vec<Duration>, Stopped> {
-    let (sender, mut signs) = mpsc::unbounded_channel();
-    let rig = Rig::build(config, vec![Box::new(Watch(Mutex::new(sender)))]).await?;
+    let (observer, mut signs) = signs(|event| match event {
+        Event::Started { .. } => Some(Sign::Started(Instant::now())),
+        Event::Settled { .. } | Event::NotSettled { .. } => Some(Sign::Settled),
+        _ => None,
+    });
+    let rig = Rig::build(config, vec![observer]).await?;
     let broker = Arc::clone(&rig.broker);
     let (switch, stop) = StopSwitch::new();
     let worker = tokio::spawn(rig.run(stop));

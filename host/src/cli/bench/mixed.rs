@@ -2,16 +2,15 @@
 //! whether the broker's heartbeats get through meanwhile.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use tokio::sync::mpsc;
 
-use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit};
-use super::{Stand, queue};
-use crate::broker::rabbitmq::baseline::Bare;
+use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit, millis};
+use super::signs::signs;
+use super::{Stand, queue, remove};
 use crate::broker::{Message, Notice, Part};
 use crate::cli::worker::{self, Rig};
 use crate::cli::{Stopped, output};
@@ -80,10 +79,7 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
         config.broker = BrokerConfig::RabbitMq(options.clone());
         config.queues = vec![queue()?];
         let measured = on(stand, &config, "RabbitMQ", turns, hogs).await;
-        Bare::connect(&options)
-            .await?
-            .remove(&config.queues[0])
-            .await?;
+        remove(&options, &config.queues[0]).await?;
         rows.extend(measured?);
     }
     Ok(rows)
@@ -205,12 +201,9 @@ async fn worker_with(
     hogs: usize,
 ) -> Result<Measured, Stopped> {
     let lost = Arc::new(AtomicU64::new(0));
-    let (sender, mut signs) = mpsc::unbounded_channel();
-    let watch = Watch {
-        signs: Mutex::new(sender),
-        lost: lost.clone(),
-    };
-    let rig = Rig::build(config, vec![Box::new(watch)]).await?;
+    let (observer, mut signs) = signs(sign);
+    let losses = Box::new(Losses(lost.clone()));
+    let rig = Rig::build(config, vec![observer, losses]).await?;
     let broker = rig.broker.clone();
     let (switch, stop) = StopSwitch::new();
     let worker = tokio::spawn(rig.run(stop));
@@ -278,16 +271,7 @@ fn message(plugin: &str, body: &str) -> Message {
     }
 }
 
-fn millis(took: Duration) -> f64 {
-    took.as_secs_f64() * 1e3
-}
-
-/// Passes on what becomes of each task, and counts the connections that were lost.
-struct Watch {
-    signs: Mutex<mpsc::UnboundedSender<Sign>>,
-    lost: Arc<AtomicU64>,
-}
-
+/// What becomes of each task.
 enum Sign {
     Started(Instant),
     Finished(Instant),
@@ -296,35 +280,29 @@ enum Sign {
     HogEnded,
 }
 
-impl Observer for Watch {
+fn sign(event: &Event<'_>) -> Option<Sign> {
+    let is_hog = |plugin: &str| plugin == "hog";
+    Some(match event {
+        Event::Started { run, .. } if is_hog(run.plugin) => Sign::HogStarted,
+        Event::Started { .. } => Sign::Started(Instant::now()),
+        Event::Finished { run, .. } if is_hog(run.plugin) => Sign::HogEnded,
+        Event::Finished { .. } => Sign::Finished(Instant::now()),
+        Event::Settled { run, .. } | Event::NotSettled { run, .. } if !is_hog(run.plugin) => {
+            Sign::Settled
+        }
+        _ => return None,
+    })
+}
+
+/// Counts the connections that were lost, and says why.
+struct Losses(Arc<AtomicU64>);
+
+impl Observer for Losses {
     fn observe(&self, event: &Event<'_>) {
-        let is_hog = |plugin: &str| plugin == "hog";
-        let sign = match event {
-            Event::Broker(Notice::Disconnected(_, why)) => {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-                output::say(&format!("a connection was lost: {why}"));
-                return;
-            }
-            Event::Started { run, .. } if is_hog(run.plugin) => Sign::HogStarted,
-            Event::Started { .. } => Sign::Started(Instant::now()),
-            Event::Finished { run, .. } if is_hog(run.plugin) => Sign::HogEnded,
-            Event::Finished { .. } => Sign::Finished(Instant::now()),
-            Event::Settled { run, .. } | Event::NotSettled { run, .. } if !is_hog(run.plugin) => {
-                Sign::Settled
-            }
-            Event::Settled { .. }
-            | Event::NotSettled { .. }
-            | Event::Broker(_)
-            | Event::Plugin(_)
-            | Event::Progress { .. }
-            | Event::Line { .. }
-            | Event::Repeated { .. }
-            | Event::Prefetch { .. }
-            | Event::Draining { .. } => return,
-        };
-        let sender = self.signs.lock().unwrap_or_else(PoisonError::into_inner);
-        // The bench may be over already.
-        let _ = sender.send(sign);
+        if let Event::Broker(Notice::Disconnected(_, why)) = event {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            output::say(&format!("a connection was lost: {why}"));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::Stand;
 use super::burn::{Counter, fill};
 use super::clock::resident_kib;
-use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit};
+use super::figures::{Beside, Comparison, Figures, Reach, Row, Unit, millis};
 use crate::broker::Message;
 use crate::cli::Stopped;
 use crate::cli::worker::Rig;
@@ -32,7 +32,7 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
             sleep(&config, tasks).await
         })
         .await?;
-    let walls = measured.iter().map(|(wall, _)| wall.as_secs_f64() * 1e3);
+    let walls = measured.iter().map(|(wall, _)| millis(*wall));
     let memory: Vec<f64> = measured
         .iter()
         .filter_map(|(_, grown)| *grown)
@@ -45,7 +45,7 @@ pub(super) async fn measure(stand: &Stand<'_>) -> Result<Vec<Row>, Stopped> {
         ours: Figures::new(walls.collect()),
         beside: Some(Beside {
             what: "the sleep",
-            figures: Figures::new(vec![SLEEP.as_secs_f64() * 1e3]),
+            figures: Figures::new(vec![millis(SLEEP)]),
             by: Comparison::Ratio,
         }),
         reach: Some(Reach::AtMost(1.2)),
