@@ -14,12 +14,10 @@ mod suspects;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use scutwork::broker::{
-    Broker, Consumer, Delivery, Depth, Message, NoticeSink, Record, Replies, ReplyTo,
-};
+use scutwork::broker::{Broker, Consumer, Delivery, Message, NoticeSink, Record, Replies, ReplyTo};
 use scutwork::name::QueueName;
 use scutwork::settlement::{DeadLetter, Reply, ReplyKind, Settlement};
 
@@ -246,20 +244,6 @@ async fn assert_nothing_before_a_marker(
     let marker = next(consumer).await;
     assert_eq!(&marker.message.body[..], b"marker");
     marker.settle(done()).await.unwrap();
-}
-
-/// Waits until the counts are as they should be; some brokers count a moment late.
-async fn await_depth(broker: &dyn Broker, queue: &QueueName, is_right: impl Fn(&Depth) -> bool) {
-    let started = Instant::now();
-    loop {
-        let depth = broker.depth(queue).await.unwrap();
-        if depth.as_ref().is_some_and(&is_right) {
-            return;
-        }
-        assert!(started.elapsed() < PATIENCE, "{depth:?}");
-        // Between two looks at something that gives no other sign.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Asks through `replies` for an answer to one message.

@@ -6,5 +6,6 @@ pub(crate) mod program;
 pub(crate) mod rabbitmq;
 pub(crate) mod rust_code;
 pub(crate) mod shelf;
+pub(crate) mod waiting;
 pub(crate) mod wat;
 pub(crate) mod worker;

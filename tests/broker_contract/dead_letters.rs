@@ -9,9 +9,9 @@ use scutwork::name::QueueName;
 use scutwork::settlement::Settlement;
 
 use super::{
-    Subject, assert_nothing_before_a_marker, await_depth, bare, dead, done, next, number, numbered,
-    take,
+    Subject, assert_nothing_before_a_marker, bare, dead, done, next, number, numbered, take,
 };
+use crate::support::waiting::await_depth;
 
 /// Buries messages in their order, and gives what was said of each.
 pub(crate) async fn bury(broker: &dyn Broker, queue: &QueueName, messages: Vec<Message>) {

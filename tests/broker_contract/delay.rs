@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Subject, await_depth, bare, done, next, retry};
-
-/// By how much a delay may be cut short (beside 2 %).
-const TOLERANCE: Duration = Duration::from_secs(1);
+use super::{Subject, bare, done, next, retry};
+use crate::support::waiting::{assert_not_early, await_depth};
 
 pub(super) async fn a_retry_comes_back_after_its_delay_and_not_before(subject: &impl Subject) {
     let (broker, queue) = (subject.connect().await, subject.queue());
@@ -44,15 +42,4 @@ pub(super) async fn a_delayed_message_is_not_early(subject: &impl Subject) {
     let delivery = next(&mut consumer).await;
     assert_not_early(started, delay);
     delivery.settle(done()).await.unwrap();
-}
-
-/// How late it is is the machine's too, and only told.
-fn assert_not_early(started: Instant, delay: Duration) {
-    let waited = started.elapsed();
-    let slack = TOLERANCE.max(delay / 50);
-    assert!(
-        waited + slack >= delay,
-        "{waited:?} is too early for {delay:?}"
-    );
-    println!("a delay of {delay:?} took {waited:?}");
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use scutwork::broker::{Message, Record, ReplyTo};
 
 use super::{
-    PATIENCE, Subject, assert_nothing_before_a_marker, await_depth, bare, done, next, number,
-    numbered, take,
+    PATIENCE, Subject, assert_nothing_before_a_marker, bare, done, next, number, numbered, take,
 };
+use crate::support::waiting::await_depth;
 
 pub(super) async fn a_published_message_is_delivered_once_and_unchanged(subject: &impl Subject) {
     let (broker, queue) = (subject.connect().await, subject.queue());

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use scutwork::broker::Part;
 
-use super::{Subject, await_depth, bare, dead, done, next, number, numbered, retry, take};
+use super::{Subject, bare, dead, done, next, number, numbered, retry, take};
+use crate::support::waiting::await_depth;
 
 /// Longer than a consumer may take to see that its queue was paused.
 pub(super) const PAUSE_IS_SEEN: Duration = Duration::from_secs(4);

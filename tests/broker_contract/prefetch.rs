@@ -8,7 +8,8 @@ use scutwork::broker::{Broker, Consumer, Delivery};
 use scutwork::name::QueueName;
 
 use super::oversight::PAUSE_IS_SEEN;
-use super::{PATIENCE, Subject, await_depth, bare, done, next, number, numbered, take};
+use super::{PATIENCE, Subject, bare, done, next, number, numbered, take};
+use crate::support::waiting::await_depth;
 
 pub(super) async fn prefetch_bounds_the_unsettled(subject: &impl Subject) {
     let (broker, other, queue) = (

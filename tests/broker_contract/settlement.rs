@@ -5,9 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use scutwork::broker::{Message, Record, ReplyTo, SettleError};
 use scutwork::settlement::Settlement;
 
-use super::{
-    Subject, asking, assert_nothing_before_a_marker, await_depth, bare, dead, done, next, retry,
-};
+use super::{Subject, asking, assert_nothing_before_a_marker, bare, dead, done, next, retry};
+use crate::support::waiting::await_depth;
 
 pub(super) async fn a_released_message_comes_back_with_its_record_and_no_crash(
     subject: &impl Subject,

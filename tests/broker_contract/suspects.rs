@@ -6,9 +6,8 @@ use scutwork::broker::{Broker, Delivery, Part, Record, Standing, Suspects};
 use scutwork::name::QueueName;
 use scutwork::settlement::Settlement;
 
-use super::{
-    PATIENCE, Subject, assert_nothing_before_a_marker, await_depth, done, number, numbered, take,
-};
+use super::{PATIENCE, Subject, assert_nothing_before_a_marker, done, number, numbered, take};
+use crate::support::waiting::await_depth;
 
 /// Longer than it takes to see a suspect, or that its queue was paused.
 const SEEN_WITHIN: Duration = Duration::from_secs(4);

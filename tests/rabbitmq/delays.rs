@@ -5,15 +5,10 @@ use std::time::{Duration, Instant};
 
 use scutwork::broker::{Broker, Consumer};
 use scutwork::name::QueueName;
-use tokio::time::timeout;
 
-use super::{PATIENCE, connect, done, message, next, queue};
+use super::{connect, done, message, next, queue};
 use crate::support::rabbitmq::{Node, shared_url, shared_url_of_4};
-
-/// What a delay may be cut short by.
-fn slack(delay: Duration) -> Duration {
-    Duration::from_secs(1).max(delay / 50)
-}
+use crate::support::waiting::{assert_not_early, await_depth};
 
 /// A message with so long to wait.
 async fn put_off(broker: &impl Broker, queue: &QueueName, name: &str, delay: Duration) {
@@ -25,8 +20,7 @@ async fn put_off(broker: &impl Broker, queue: &QueueName, name: &str, delay: Dur
 
 /// Sees that one waits still. For a moment it is in no queue, when it is looked at.
 async fn still_delayed(broker: &impl Broker, queue: &QueueName) {
-    let counted = async { while broker.depth(queue).await.unwrap().unwrap().delayed == 0 {} };
-    timeout(PATIENCE, counted).await.expect("it is delayed");
+    await_depth(broker, queue, |depth| depth.delayed > 0).await;
 }
 
 /// Takes what comes next, done, and gives its text.
@@ -66,8 +60,7 @@ async fn kill_in_between(mut node: Node) {
         let name = String::from_utf8(delivery.message.body.to_vec()).unwrap();
         // At least once: one that the kill caught between two queues may be in both.
         if let Some((since, delay)) = owed.remove(&name) {
-            let waited = since.elapsed();
-            assert!(waited + slack(delay) >= delay, "{waited:?} of {delay:?}");
+            assert_not_early(since, delay);
             latest = latest.max((since + delay).max(up).elapsed());
         }
         // One of before a kill is delivered again.

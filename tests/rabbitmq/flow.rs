@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::{PATIENCE, connect, done, message, next, queue, stranger};
 use crate::support::rabbitmq::shared_url;
+use crate::support::waiting::await_depth;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_task_is_counted_and_never_early() {
@@ -32,8 +33,7 @@ async fn a_delayed_task_is_counted_and_never_early() {
             .await
             .unwrap();
         // For a moment it is in no queue, when it is looked at.
-        let counted = async { while broker.depth(&queue).await.unwrap().unwrap().delayed != 1 {} };
-        timeout(PATIENCE, counted).await.unwrap();
+        await_depth(&broker, &queue, |depth| depth.delayed == 1).await;
         let delivery = next(&mut consumer).await;
         let waited = since.elapsed();
         // A message counts in whole milliseconds.

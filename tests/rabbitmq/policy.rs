@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::{PATIENCE, connect, dead, declare, fill, next, queue, quorum, stranger};
 use crate::support::rabbitmq::Node;
+use crate::support::waiting::await_depth;
 
 /// Puts a message back oftener than the README's policy allows, and looks for it among the dead letters.
 async fn outlive(node: Node) {
@@ -50,12 +51,7 @@ async fn outlive(node: Node) {
         };
         assert!(delivery.unwrap().unwrap().nack(put_back).await.unwrap());
     }
-    let both_are_dead = async {
-        while broker.depth(&queue).await.unwrap().unwrap().dead < 2 {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    };
-    timeout(PATIENCE, both_are_dead).await.unwrap();
+    await_depth(&broker, &queue, |depth| depth.dead == 2).await;
     let mut pass = broker.dead_letters(&queue).await.unwrap();
     let letters = pass.next(10).await.unwrap();
     let kept = letters
