@@ -12,49 +12,34 @@ use std::net::{TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::SystemTime;
 use std::{env, fs};
 
-use exports::scutwork::task::handler::{Failure, Guest, Output, Task};
-use scutwork::task::log;
-use scutwork::task::task_types::RejectReason;
-use wasi::http::outgoing_handler;
-use wasi::http::types::{ErrorCode, Fields, IncomingResponse, OutgoingRequest, Scheme};
-use wasi::io::streams::StreamError;
+use scutwork_plugin::{Failure, Output, Task, log, plugin};
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{ErrorCode, Fields, IncomingResponse, OutgoingRequest, Scheme};
+use wasip2::io::streams::StreamError;
 
-wit_bindgen::generate!({
-    world: "scutwork:nosy/nosy",
-    path: ["../../wit", "wit"],
-    generate_all,
-});
+plugin!(nosy);
 
-struct Nosy;
-
-export!(Nosy);
-
-impl Guest for Nosy {
-    fn handle(task: Task) -> Result<Output, Failure> {
-        if !task.payload.is_empty() {
-            return follow(&String::from_utf8_lossy(&task.payload));
-        }
-        let tries = [
-            ("environment", said(env::vars().count())),
-            ("arguments", said(env::args().count())),
-            ("files", denied(fs::read_to_string("/etc/passwd"))),
-            ("directory", denied(fs::read_dir("."))),
-            ("tcp", denied(TcpStream::connect("127.0.0.1:22"))),
-            ("udp", denied(UdpSocket::bind("127.0.0.1:0"))),
-            ("names", denied("localhost:80".to_socket_addrs())),
-            ("http", denied(request("https", "localhost", "/"))),
-            ("clock", said(SystemTime::now() > SystemTime::UNIX_EPOCH)),
-            ("randomness", said(random())),
-        ];
-        let lines: String = tries
-            .iter()
-            .map(|(what, came)| format!("{what}: {came}\n"))
-            .collect();
-        Ok(Output {
-            content_type: Some("text/plain".into()),
-            body: lines.into(),
-        })
+fn nosy(task: Task) -> Result<Output, Failure> {
+    if !task.payload.is_empty() {
+        return follow(&String::from_utf8_lossy(&task.payload));
     }
+    let tries = [
+        ("environment", said(env::vars().count())),
+        ("arguments", said(env::args().count())),
+        ("files", denied(fs::read_to_string("/etc/passwd"))),
+        ("directory", denied(fs::read_dir("."))),
+        ("tcp", denied(TcpStream::connect("127.0.0.1:22"))),
+        ("udp", denied(UdpSocket::bind("127.0.0.1:0"))),
+        ("names", denied("localhost:80".to_socket_addrs())),
+        ("http", denied(request("https", "localhost", "/"))),
+        ("clock", said(SystemTime::now() > SystemTime::UNIX_EPOCH)),
+        ("randomness", said(random())),
+    ];
+    let lines: String = tries
+        .iter()
+        .map(|(what, came)| format!("{what}: {came}\n"))
+        .collect();
+    Ok(Output::text(lines))
 }
 
 /// Tries what each line says.
@@ -84,15 +69,12 @@ fn follow(payload: &str) -> Result<Output, Failure> {
             },
             "say" => {
                 eprintln!("{}", env::var(what).unwrap_or_default());
-                log::write(log::Level::Info, &env::var(what).unwrap_or_default(), &[]);
+                log::info(&env::var(what).unwrap_or_default(), &[]);
                 Ok(said("said"))
             }
             "panic" => panic!("{}", env::var(what).unwrap_or_default()),
             "reject" => {
-                return Err(Failure::Reject(RejectReason {
-                    code: said("asked"),
-                    message: env::var(what).unwrap_or_default(),
-                }));
+                return Err(Failure::reject("asked", env::var(what).unwrap_or_default()));
             }
             _ => Err(said("no such verb")),
         };
@@ -101,10 +83,7 @@ fn follow(payload: &str) -> Result<Output, Failure> {
             Err(error) => format!("denied: {error}\n"),
         };
     }
-    Ok(Output {
-        content_type: Some(said("text/plain")),
-        body: told.into(),
-    })
+    Ok(Output::text(told))
 }
 
 fn list(directory: &str) -> Result<String, String> {
