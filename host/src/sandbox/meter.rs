@@ -17,8 +17,9 @@ use crate::outcome::Limit;
 const SHORT: Duration = Duration::from_millis(1);
 
 /// How old a reading of the processor's time may be when a poll begins. What the thread did in between counts
-/// for the poll, if that comes to be a long one.
-const FRESH: Duration = Duration::from_micros(50);
+/// for the poll, if that comes to be a long one, and then for no more than the poll took. Less than [`SHORT`], so that
+/// no reading is from before a long poll.
+const FRESH: Duration = Duration::from_micros(500);
 
 /// Polls a future, counts the time that the thread's processor spends in it, and stops polling it
 /// once that is more than the budget, or once a host call says that another limit is passed.
