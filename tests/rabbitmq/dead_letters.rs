@@ -13,7 +13,7 @@ use scutwork::task::new_id;
 use tokio::time::timeout;
 
 use super::{PATIENCE, connect, dead, message, next, queue, stranger};
-use crate::support::rabbitmq::{shared_url, shared_url_of_4};
+use crate::support::rabbitmq::{Node, shared_url, shared_url_of_4};
 
 /// Declares a queue's dead letters as RabbitMQ 4 would by default, and puts foreign messages there.
 async fn fill(queue: &QueueName, count: usize) {
@@ -115,4 +115,55 @@ async fn a_dead_letter_may_be_looked_at_and_put_back_again_and_again() {
             assert!(letter.unwrap().unwrap().nack(put_back).await.unwrap());
         }
     }
+}
+
+/// Has the process that leads a queue do nothing for four seconds: the broker gives zeros for its counts then.
+fn hold_up(node: &Node, queue: &str) {
+    let leader = format!("whereis('%2F_{queue}')");
+    node.control(&[
+        "eval",
+        &format!("spawn(fun() -> erlang:suspend_process({leader}), timer:sleep(4000) end)."),
+    ]);
+}
+
+async fn look_while_it_is_busy(node: Node) {
+    const COUNT: usize = 40;
+    let broker = connect(&node.url()).await;
+    let queue = queue("busy");
+    let messages = (0..COUNT).map(|number| message(number.to_string()));
+    broker
+        .publish(&queue, messages.collect(), None)
+        .await
+        .unwrap();
+    hold_up(&node, queue.as_str());
+    let depth = broker.depth(&queue).await.unwrap().unwrap();
+    assert_eq!(depth.ready, 40);
+
+    let mut consumer = broker.consume(&queue, 10).await.unwrap();
+    for _ in 0..COUNT {
+        next(&mut consumer).await.settle(dead()).await.unwrap();
+    }
+    consumer.stop().await;
+    let mut pass = broker.dead_letters(&queue).await.unwrap();
+    let mut read = pass.next(100).await.unwrap().len();
+    assert!((1..COUNT).contains(&read), "{read} on the first page");
+    hold_up(&node, &format!("{queue}.dead"));
+    loop {
+        match pass.next(100).await.unwrap().len() {
+            0 => break,
+            more => read += more,
+        }
+    }
+    assert_eq!(read, COUNT);
+    pass.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_has_no_time_to_be_counted_is_not_taken_for_empty() {
+    look_while_it_is_busy(Node::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_of_version_4_that_has_no_time_to_be_counted_is_not_taken_for_empty() {
+    look_while_it_is_busy(Node::start_4().await).await;
 }

@@ -132,8 +132,7 @@ impl RabbitDeadLetters {
         );
         let mut stream = answer(subscribing).await?;
         // Asked only now: the subscription stands in the queue's log behind what others gave back.
-        let waiting = topology::count(&self.link, &name).await?;
-        let waiting = usize::try_from(waiting.unwrap_or_default()).unwrap_or(usize::MAX);
+        let waiting = self.waiting(&name).await?;
         let patience = if waiting > 0 { ANSWER } else { SILENCE };
         let mut taken = Vec::with_capacity(want.into());
         while taken.len() < want.into() {
@@ -172,6 +171,27 @@ impl RabbitDeadLetters {
             self.room = (PAGE_BYTES / largest.max(1)).clamp(1, MOST);
         }
         Ok(taken)
+    }
+
+    /// How many letters are ready, while a subscription of ours stands: a queue that has no consumer either has
+    /// not been counted, or not heard of it yet.
+    async fn waiting(&self, name: &str) -> Result<usize, Trouble> {
+        let channel = self.link.channel().await?;
+        let began = Instant::now();
+        loop {
+            let Some(found) = topology::look(&channel, name).await? else {
+                return Ok(0);
+            };
+            if found.consumer_count() > 0 {
+                return Ok(usize::try_from(found.message_count()).unwrap_or(usize::MAX));
+            }
+            if began.elapsed() >= ANSWER {
+                return Err(Trouble {
+                    code: None,
+                    text: "the broker does not count what the queue has".into(),
+                });
+            }
+        }
     }
 
     /// Leaves the page. What was handed over so often that the broker might drop it is written anew.

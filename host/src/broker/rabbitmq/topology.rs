@@ -1,9 +1,9 @@
 //! What must be on the broker before a message can go there: task queues, dead-letter queues, and the
 //! delay queues of [`super::delay`]. A queue that is there is taken as it is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lapin::options::{QueueDeclareOptions, QueuePurgeOptions};
+use lapin::options::{BasicQosOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Queue};
 
@@ -20,6 +20,13 @@ const OTHER_ARGUMENTS: u16 = 406;
 /// queue that is not in the file is lost with all that it confirmed: it is declared as there, refuses what is
 /// published and answers a get with 541.
 pub(super) const SAFE_AFTER: Duration = Duration::from_millis(1500);
+
+/// What a quorum queue has for being counted. If its leader has not answered by then, RabbitMQ 3.10.8 and 4.0.5 say that
+/// there are no messages and no consumers (`stat` in `rabbit_quorum_queue.erl`).
+const COUNTED_WITHIN: Duration = Duration::from_millis(250);
+
+/// How long zeros that may be none are doubted. A leader that is away for longer has others to care for it.
+const DOUBTED_FOR: Duration = Duration::from_secs(10);
 
 /// Where a task queue's dead letters are.
 pub(super) fn dead_name(queue: &QueueName) -> String {
@@ -190,12 +197,33 @@ pub(super) async fn is_known(link: &Link, name: &str) -> Result<bool, Trouble> {
     }
 }
 
-async fn look(channel: &Channel, name: &str) -> Result<Option<Queue>, Trouble> {
-    match ask(channel, name).await {
-        Ok(queue) => Ok(Some(queue)),
-        Err(trouble) if trouble.code == Some(NOT_FOUND) => Ok(None),
-        Err(trouble) => Err(trouble),
+/// What the broker says of a queue. Where that are zeros, it may only have had no time to count: such an answer is
+/// doubted for a while, and asked for again.
+pub(super) async fn look(channel: &Channel, name: &str) -> Result<Option<Queue>, Trouble> {
+    let began = Instant::now();
+    loop {
+        let asked = Instant::now();
+        let found = match ask(channel, name).await {
+            Ok(found) => found,
+            Err(trouble) if trouble.code == Some(NOT_FOUND) => return Ok(None),
+            Err(trouble) => return Err(trouble),
+        };
+        let took = asked.elapsed();
+        let is_counted = found.message_count() > 0
+            || found.consumer_count() > 0
+            || took < COUNTED_WITHIN
+            || took < COUNTED_WITHIN / 2 + way(channel).await?;
+        if is_counted || began.elapsed() >= DOUBTED_FOR {
+            return Ok(Some(found));
+        }
     }
+}
+
+/// How long the way to the broker and back is: this changes nothing, and asks no queue.
+async fn way(channel: &Channel) -> Result<Duration, Trouble> {
+    let asked = Instant::now();
+    answer(channel.basic_qos(0, BasicQosOptions::default())).await?;
+    Ok(asked.elapsed())
 }
 
 /// Asks after a queue without making it.
