@@ -1,7 +1,6 @@
 //! The command line: what it takes, and how each command ends.
 
 mod bench;
-mod compile;
 mod dead;
 mod demo;
 mod doctor;
@@ -24,12 +23,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::runtime::Runtime;
 
 use crate::broker::rabbitmq::RabbitMq;
 use crate::broker::sqlite::Sqlite;
 use crate::broker::{Broker, BrokerError, NoticeSink};
 use crate::config::{BrokerConfig, Config, ConfigError, Flags};
+use crate::plugin::compiler::confined;
 use crate::units;
 
 /// Runs background jobs as sandboxed WebAssembly plugins, on RabbitMQ or an embedded queue.
@@ -222,16 +224,28 @@ impl From<anyhow::Error> for Stopped {
 }
 
 impl Cli {
-    /// Runs the command to its end. Data goes to stdout, messages to stderr.
-    pub async fn run(self) -> ExitCode {
-        log::start(&self.global);
-        match self.dispatch().await {
-            Ok(exit) => ExitCode::from(exit as u8),
-            Err(Stopped { exit, reason }) => {
-                output::complain(&format!("{reason:#}"));
-                ExitCode::from(exit as u8)
-            }
+    /// Runs the command to its end. Data goes to stdout, messages to stderr. Call it before there are threads: it
+    /// starts those that it needs.
+    ///
+    /// It is not `async`: what is gets compiled where it is waited for, and that is here, once, and not in the program.
+    pub fn run(self) -> ExitCode {
+        if let Command::Compile = self.command {
+            return confined::serve();
         }
+        log::start(&self.global);
+        let ended = Runtime::new()
+            .map_err(|error| anyhow!("cannot start threads: {error}").into())
+            .and_then(|runtime| {
+                let ended = runtime.block_on(self.dispatch());
+                // What still runs belongs to a command that was told to end at once.
+                runtime.shutdown_background();
+                ended
+            });
+        let exit = ended.unwrap_or_else(|Stopped { exit, reason }| {
+            output::complain(&format!("{reason:#}"));
+            exit
+        });
+        ExitCode::from(exit as u8)
     }
 
     async fn dispatch(self) -> Result<Exit, Stopped> {
@@ -252,7 +266,7 @@ impl Cli {
             }
             Command::Queue(command) => queue::queue(&global, &config(None)?, command).await,
             Command::Compile => Err(Stopped::usage(
-                "compile runs by itself, in `Cli::run_alone`",
+                "compile runs without threads, in `Cli::run`",
             )),
         }
     }

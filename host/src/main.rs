@@ -26,22 +26,5 @@ fn give_back_early() {
 fn main() -> ExitCode {
     give_back_early();
     privileges::give_up();
-    let cli = Cli::parse();
-    if let Some(code) = cli.run_alone() {
-        return code;
-    }
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            #[expect(clippy::print_stderr, reason = "nothing else can say it yet")]
-            {
-                eprintln!("scutwork: cannot start threads: {error}");
-            }
-            return ExitCode::from(70);
-        }
-    };
-    let code = runtime.block_on(cli.run());
-    // What still runs belongs to a command that was told to end at once.
-    runtime.shutdown_background();
-    code
+    Cli::parse().run()
 }

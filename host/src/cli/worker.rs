@@ -1,5 +1,6 @@
 //! `scutwork worker`: a worker on a broker, until stopped.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,11 +148,23 @@ pub(super) fn plugin_rules(config: &Config) -> PluginRules {
     PluginRules {
         ceiling: config.ceiling,
         compile: CompileSettings {
-            place: Place::Child(super::compile::own_program()),
+            place: Place::Child(own_program()),
             ..config.compile.clone()
         },
         trust: config.trust.clone(),
     }
+}
+
+/// This program's own file.
+fn own_program() -> PathBuf {
+    // On Linux it stays this very program when the file is replaced, as by an upgrade; another
+    // version's code would be of no use.
+    let running = Path::new("/proc/self/exe");
+    if running.exists() {
+        return running.to_owned();
+    }
+    // Where it cannot be told, starting it will say so.
+    std::env::current_exe().unwrap_or_else(|_| running.to_owned())
 }
 
 fn settings(config: &Config) -> WorkerSettings {
