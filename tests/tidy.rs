@@ -8,10 +8,11 @@ use std::process::Command;
 use crate::support::rust_code::{code_of, words};
 
 /// Who alone may name a crate or keyword: the word, and the beginnings of paths under `host/src`.
-const ONLY: [(&str, &[&str]); 4] = [
+const ONLY: [(&str, &[&str]); 5] = [
     ("lapin", &["broker/rabbitmq"]),
     ("rusqlite", &["broker/sqlite"]),
     ("wasmtime", &["plugin", "sandbox"]),
+    ("scutwork_wasi", &["sandbox"]),
     // Native code cannot be checked, and an allocator has no other way to be told anything. Everything else that
     // needs it belongs into a crate made for it.
     ("unsafe", &["main.rs", "sandbox/load.rs"]),

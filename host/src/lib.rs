@@ -25,6 +25,9 @@
 //! `broker::sqlite`, wasmtime only under `plugin` and `sandbox`, and the one `unsafe` of the library is in
 //! `sandbox::load`, where native code of our own compiler is mapped. The program has another, which sets
 //! an option of its allocator.
+//!
+//! The functions of WASI that a guest may import are linked in a library of their own, `host/wasi`, which need not be
+//! compiled when this one changes.
 
 pub mod broker;
 pub mod cli;

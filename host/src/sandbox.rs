@@ -36,6 +36,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use futures_util::FutureExt;
+use scutwork_wasi::Held;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -391,8 +392,8 @@ impl GuestRun<'_> {
             ended
         };
         usage.wall = began.elapsed();
-        usage.peak_memory = store.data().memory().peak();
-        let refused = store.data().memory().refused();
+        usage.peak_memory = Guest::of(store.data()).memory().peak();
+        let refused = Guest::of(store.data()).memory().refused();
         let stderr = self.voice.finish();
         let ending = match ended {
             Ok(Ended::Returned(Ok(Called::Returned(result)))) => Ending::Returned(Ok(result)),
@@ -449,7 +450,7 @@ impl GuestRun<'_> {
         }
     }
 
-    async fn call(&self, store: &mut Store<Guest>) -> wasmtime::Result<Called> {
+    async fn call(&self, store: &mut Store<Held>) -> wasmtime::Result<Called> {
         let called = match &*self.prepared.0 {
             Runnable::Plugin(plugin) => {
                 let plugin = plugin.instantiate_async(&mut *store).await?;
@@ -477,7 +478,7 @@ impl GuestRun<'_> {
 
     async fn handle(
         &self,
-        store: &mut Store<Guest>,
+        store: &mut Store<Held>,
         plugin: &contract::Plugin,
     ) -> wasmtime::Result<Result<handler::Output, handler::Failure>> {
         let task = self.task;

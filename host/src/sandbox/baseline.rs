@@ -2,9 +2,9 @@
 //! dropped. `scutwork bench` holds the sandbox against it.
 
 use anyhow::{anyhow, bail};
-use wasmtime::component::{Component, Linker, ResourceTable};
+use scutwork_wasi::Plain;
+use wasmtime::component::Component;
 use wasmtime::{Engine, Store};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::Sandbox;
 use super::contract::PluginPre;
@@ -13,21 +13,7 @@ use super::contract::exports::scutwork::task::handler;
 /// A plugin that is run without limits, log, clock or threads of its own.
 pub struct Bare {
     engine: Engine,
-    plugin: PluginPre<Host>,
-}
-
-struct Host {
-    wasi: WasiCtx,
-    table: ResourceTable,
-}
-
-impl WasiView for Host {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
-    }
+    plugin: PluginPre<Plain>,
 }
 
 impl Bare {
@@ -38,8 +24,7 @@ impl Bare {
     pub fn new(sandbox: &Sandbox, wasm: &[u8]) -> anyhow::Result<Bare> {
         let engine = sandbox.house.engine.clone();
         let make = || {
-            let mut linker = Linker::<Host>::new(&engine);
-            wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+            let linker = Plain::linker(&engine)?;
             let component = Component::from_binary(&engine, wasm)?;
             PluginPre::new(linker.instantiate_pre(&component)?)
         };
@@ -52,11 +37,7 @@ impl Bare {
     /// # Errors
     /// When the plugin does not return ok, or traps.
     pub async fn run(&self, payload: &[u8]) -> anyhow::Result<Vec<u8>> {
-        let host = Host {
-            wasi: WasiCtx::builder().build(),
-            table: ResourceTable::new(),
-        };
-        let mut store = Store::new(&self.engine, host);
+        let mut store = Store::new(&self.engine, Plain::new());
         // The engine's code looks at the epoch; nothing is to come of it here.
         store.set_epoch_deadline(u64::MAX / 2);
         let task = handler::Task {

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use wasmtime::error::Context as _;
-
+use scutwork_wasi::{Held, Host};
 use wasmtime::component::HasSelf;
+use wasmtime::error::Context as _;
 use wasmtime::{Engine, Store, component};
-use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
 
 use super::breach::Breach;
 use super::command::CommandCall;
@@ -29,6 +29,9 @@ use super::voice::{Stream, Voice};
 const MAX_RANDOM: u64 = 1 << 20;
 /// What one call may copy from the guest beside the output's own bytes, in bytes.
 const MAX_COPIED: usize = 2 << 20;
+
+/// Every store of this host's is made by [`Guest::store`].
+const ALWAYS: &str = "a store of this host holds a guest";
 
 /// The host's side of one run. What many guests never ask for is made when one first does.
 pub(super) struct Guest {
@@ -72,7 +75,7 @@ impl Guest {
     pub(super) fn store(
         engine: &Engine,
         around: Surroundings<'_>,
-    ) -> wasmtime::Result<Store<Guest>> {
+    ) -> wasmtime::Result<Store<Held>> {
         let Surroundings {
             voice,
             limits,
@@ -97,14 +100,24 @@ impl Guest {
         if command.is_some() || !grants.directories.is_empty() {
             guest.wasi = Some(guest.equipped(command)?);
         }
-        let mut store = Store::new(engine, guest);
-        store.limiter(|guest| &mut guest.memory);
+        let mut store = Store::new(engine, Held::new(guest));
+        store.limiter(|held| &mut Guest::of_mut(held).memory);
         slices::cut(&mut store, ticker.pulse());
         let output = usize::try_from(limits.output).unwrap_or(usize::MAX);
         let more = command.map_or(0, |call| call.copied);
         store.set_hostcall_fuel(output.saturating_add(MAX_COPIED).saturating_add(more));
         store.set_max_component_handles(handles(limits));
         Ok(store)
+    }
+
+    /// The host's side of the run that a store is for.
+    pub(super) fn of(held: &Held) -> &Guest {
+        held.get().expect(ALWAYS)
+    }
+
+    /// The same, to be changed.
+    fn of_mut(held: &mut Held) -> &mut Guest {
+        held.get_mut().expect(ALWAYS)
     }
 
     /// WASI with what is granted, and with the task if the guest is a command.
@@ -154,14 +167,6 @@ impl Guest {
         Box::new(wasi)
     }
 
-    fn wasi(&mut self) -> &mut WasiP1Ctx {
-        if self.wasi.is_none() {
-            // What can be missing was given before the guest began.
-            self.wasi = Some(self.built(self.plain()));
-        }
-        self.wasi.as_mut().expect("made just now, if not before")
-    }
-
     pub(super) fn voice(&self) -> &Voice {
         &self.voice
     }
@@ -173,8 +178,8 @@ impl Guest {
 
 /// Everything that a guest may import.
 pub(super) struct Linkers {
-    pub(super) component: component::Linker<Guest>,
-    pub(super) module: wasmtime::Linker<Guest>,
+    pub(super) component: component::Linker<Held>,
+    pub(super) module: wasmtime::Linker<Held>,
 }
 
 impl Linkers {
@@ -183,19 +188,9 @@ impl Linkers {
     /// # Errors
     /// When two of them have the same name, which they have not.
     pub(super) fn new(engine: &Engine) -> wasmtime::Result<Linkers> {
-        let mut component = component::Linker::new(engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
-        Plugin::add_to_linker::<_, HasSelf<Guest>>(&mut component, |guest| guest)?;
-        let mut module = wasmtime::Linker::new(engine);
-        p1::add_to_linker_async(&mut module, Guest::wasi)?;
-        // The usual one makes a trap of codes from 126 on, which programs exit with all the same.
-        module.allow_shadowing(true);
-        module.func_wrap(
-            "wasi_snapshot_preview1",
-            "proc_exit",
-            |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) },
-        )?;
+        let mut component = scutwork_wasi::component_linker(engine)?;
+        Plugin::add_to_linker::<_, HasSelf<Guest>>(&mut component, Guest::of_mut)?;
+        let module = scutwork_wasi::module_linker(engine)?;
         Ok(Linkers { component, module })
     }
 }
@@ -203,13 +198,15 @@ impl Linkers {
 /// An interface of types alone has nothing to do.
 impl task_types::Host for Guest {}
 
-impl WasiView for Guest {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.wasi().ctx()
+impl Host for Guest {
+    fn wasi(&mut self) -> &mut WasiP1Ctx {
+        if self.wasi.is_none() {
+            // What can be missing was given before the guest began.
+            self.wasi = Some(self.built(self.plain()));
+        }
+        self.wasi.as_mut().expect("made just now, if not before")
     }
-}
 
-impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         self.wasi();
         let web = self.web.get_or_insert_with(|| {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use scutwork_wasi::Held;
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 use wasmtime::{InstancePre, Module};
@@ -13,7 +14,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use super::bounds;
 use super::contract::{HANDLER, PluginPre, VERSION};
 use super::diagnosis;
-use super::guest::{Guest, Linkers};
+use super::guest::Linkers;
 use super::voice::cut;
 
 /// The interface that a command exports, without its version.
@@ -34,11 +35,11 @@ pub struct Prepared(pub(super) Arc<Runnable>);
 /// What a plugin is, and so how it is called.
 pub(super) enum Runnable {
     /// A component of the contract.
-    Plugin(PluginPre<Guest>),
+    Plugin(PluginPre<Held>),
     /// A component that is a WASI command.
-    Command(CommandPre<Guest>),
+    Command(CommandPre<Held>),
     /// A core module that is one.
-    Module(InstancePre<Guest>),
+    Module(InstancePre<Held>),
 }
 
 impl Prepared {
