@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::breach::Breach;
+use super::slices;
 use super::ticker::Ticker;
 use crate::outcome::Limit;
 
@@ -67,6 +68,7 @@ impl<F: Future + Unpin> Future for Metered<'_, F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let executing = self.ticker.executing();
         let watch = Stopwatch::start();
+        slices::resume(watch.began);
         let polled = Pin::new(&mut self.run).poll(context);
         self.spent += watch.stop();
         drop(executing);

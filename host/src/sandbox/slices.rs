@@ -1,5 +1,6 @@
 //! [`Slices`]: for how long one guest executes before it lets others have its thread.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,16 @@ use super::ticker::{Pulse, SLICE};
 /// need not wait twice. Nothing ends a guest sooner, or sees sooner that it is over a limit.
 const LONG_SLICE: Duration = Duration::from_millis(4);
 
+thread_local! {
+    /// When the guest that executes on this thread began to, or went on after a wait.
+    static RESUMED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Says that a guest executes on this thread from this moment on.
+pub(super) fn resume(now: Instant) {
+    RESUMED.set(Some(now));
+}
+
 /// Where one guest's slices end.
 struct Slices {
     pulse: Arc<Pulse>,
@@ -20,7 +31,10 @@ struct Slices {
     began: Instant,
     /// When other threads could last have the processor.
     offered: Instant,
+    /// It has begun, or gone on, because of something else than a slice's end.
     is_first: bool,
+    /// It waits for nothing but its turn, or did so last.
+    has_given_way: bool,
 }
 
 /// Has what executes in this store let others have the thread by and by.
@@ -31,6 +45,7 @@ pub(super) fn cut<T>(store: &mut Store<T>, pulse: &Arc<Pulse>) {
         began: now,
         offered: now,
         is_first: true,
+        has_given_way: false,
     };
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| Ok(slices.tick()));
@@ -43,8 +58,10 @@ impl Slices {
     /// costs both of them time, and moves it to the processor where those may be who come next.
     fn tick(&mut self) -> UpdateDeadline {
         let now = Instant::now();
+        self.begin_after_wait();
         if now - self.began >= LONG_SLICE || !self.is_first && self.others_may_wait() {
-            (self.began, self.offered, self.is_first) = (now, now, false);
+            (self.began, self.offered) = (now, now);
+            (self.is_first, self.has_given_way) = (false, true);
             return UpdateDeadline::YieldCustom(1, Box::pin(give_way()));
         }
         if now - self.offered >= SLICE / 2 {
@@ -52,6 +69,14 @@ impl Slices {
             offer_processor();
         }
         UpdateDeadline::Continue(1)
+    }
+
+    /// What a guest has slept or waited for is no part of its slice, though the ticks went on meanwhile.
+    fn begin_after_wait(&mut self) {
+        if let Some(resumed) = RESUMED.get().filter(|resumed| *resumed > self.began) {
+            self.is_first |= !self.has_given_way;
+            (self.began, self.offered, self.has_given_way) = (resumed, resumed, false);
+        }
     }
 
     fn others_may_wait(&self) -> bool {
