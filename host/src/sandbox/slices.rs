@@ -39,19 +39,22 @@ struct Slices {
 
 /// Has what executes in this store let others have the thread by and by.
 pub(super) fn cut<T>(store: &mut Store<T>, pulse: &Arc<Pulse>) {
-    let now = Instant::now();
-    let mut slices = Slices {
-        pulse: Arc::clone(pulse),
-        began: now,
-        offered: now,
-        is_first: true,
-        has_given_way: false,
-    };
+    let mut slices = Slices::new(pulse, Instant::now());
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| Ok(slices.tick()));
 }
 
 impl Slices {
+    fn new(pulse: &Arc<Pulse>, now: Instant) -> Slices {
+        Slices {
+            pulse: Arc::clone(pulse),
+            began: now,
+            offered: now,
+            is_first: true,
+            has_given_way: false,
+        }
+    }
+
     /// What a tick means for the guest, on a thread of the sandbox's.
     ///
     /// Where nobody waits it keeps the thread: to be put into the queue, and taken from it by another thread,
@@ -98,4 +101,41 @@ async fn give_way() {
 /// four thousandths of a second, and may leave another processor idle meanwhile.
 fn offer_processor() {
     thread::yield_now();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A guest that began longer ago than a slice lasts.
+    fn old() -> Slices {
+        Slices::new(&Arc::default(), Instant::now() - 2 * LONG_SLICE)
+    }
+
+    #[test]
+    fn a_slice_ends_after_a_while() {
+        let tick = old().tick();
+        assert!(matches!(tick, UpdateDeadline::YieldCustom(1, _)));
+    }
+
+    #[test]
+    fn what_a_guest_waited_for_is_no_part_of_its_slice() {
+        // Later than any moment at which the test may be held up.
+        resume(Instant::now() + HOUR);
+        let mut slices = old();
+        slices.is_first = false;
+        assert!(matches!(slices.tick(), UpdateDeadline::Continue(1)));
+        assert!(slices.is_first);
+    }
+
+    #[test]
+    fn who_has_given_way_and_waited_for_a_turn_alone_is_no_newcomer() {
+        resume(Instant::now() + HOUR);
+        let mut slices = old();
+        (slices.is_first, slices.has_given_way) = (false, true);
+        slices.begin_after_wait();
+        assert!(!slices.is_first);
+    }
 }
