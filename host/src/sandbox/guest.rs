@@ -2,6 +2,7 @@
 //! voice, and what it is granted.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use scutwork_wasi::{Held, Host};
 use wasmtime::component::HasSelf;
@@ -20,7 +21,7 @@ use super::http::{Network, Outgoing};
 use super::limits::Limits;
 use super::memory::Memory;
 use super::random::Randomness;
-use super::slices;
+use super::slices::{self, Slices};
 use super::stdio::Pen;
 use super::ticker::Ticker;
 use super::voice::{Stream, Voice};
@@ -38,6 +39,7 @@ pub(super) struct Guest {
     wasi: Option<Box<WasiP1Ctx>>,
     web: Option<Box<Web>>,
     memory: Memory,
+    slices: Slices,
     voice: Arc<Voice>,
     grants: Arc<Grants>,
     network: Arc<Network>,
@@ -90,6 +92,7 @@ impl Guest {
             wasi: None,
             web: None,
             memory: Memory::new(limits.memory),
+            slices: Slices::new(ticker.pulse(), Instant::now()),
             voice: Arc::clone(voice),
             grants: Arc::clone(grants),
             network: Arc::clone(network),
@@ -102,7 +105,7 @@ impl Guest {
         }
         let mut store = Store::new(engine, Held::new(guest));
         store.limiter(|held| &mut Guest::of_mut(held).memory);
-        slices::cut(&mut store, ticker.pulse());
+        slices::cut(&mut store, |held| &mut Guest::of_mut(held).slices);
         let output = usize::try_from(limits.output).unwrap_or(usize::MAX);
         let more = command.map_or(0, |call| call.copied);
         store.set_hostcall_fuel(output.saturating_add(MAX_COPIED).saturating_add(more));

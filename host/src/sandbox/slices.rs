@@ -25,7 +25,7 @@ pub(super) fn resume(now: Instant) {
 }
 
 /// Where one guest's slices end.
-struct Slices {
+pub(super) struct Slices {
     pulse: Arc<Pulse>,
     /// When the present one began.
     began: Instant,
@@ -37,15 +37,19 @@ struct Slices {
     has_given_way: bool,
 }
 
-/// Has what executes in this store let others have the thread by and by.
-pub(super) fn cut<T>(store: &mut Store<T>, pulse: &Arc<Pulse>) {
-    let mut slices = Slices::new(pulse, Instant::now());
+/// Has what executes in this store let others have the thread by and by. The slices are in what the store holds, so
+/// that the callback takes no memory of its own.
+pub(super) fn cut<T: 'static>(
+    store: &mut Store<T>,
+    slices: impl Fn(&mut T) -> &mut Slices + Send + Sync + 'static,
+) {
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(move |_| Ok(slices.tick()));
+    store.epoch_deadline_callback(move |mut store| Ok(slices(store.data_mut()).tick()));
 }
 
 impl Slices {
-    fn new(pulse: &Arc<Pulse>, now: Instant) -> Slices {
+    /// The first begins at this moment.
+    pub(super) fn new(pulse: &Arc<Pulse>, now: Instant) -> Slices {
         Slices {
             pulse: Arc::clone(pulse),
             began: now,
