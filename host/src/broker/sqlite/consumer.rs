@@ -24,10 +24,6 @@ use crate::settlement::{Reply, Settlement};
 /// it does so at once; this is for bells that were not heard.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What one claim brings at most. Nothing of it begins before its transaction has ended, nor is anything settled
-/// that came meanwhile. As many as a worker comes to hold that decides its prefetch by itself.
-const CLAIM: usize = 1_024;
-
 /// Takes messages from one queue of the file.
 pub(super) struct SqliteConsumer {
     desk: Desk,
@@ -112,7 +108,7 @@ impl SqliteConsumer {
             let limit = permits
                 .as_ref()
                 .map_or(0, OwnedSemaphorePermit::num_permits);
-            Ok((store.claim(queue, limit.min(CLAIM))?, permits))
+            Ok((store.claim(queue, limit)?, permits))
         });
         self.asked = Some(answer);
     }
