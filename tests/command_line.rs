@@ -394,6 +394,8 @@ fn usage_that_makes_no_sense_exits_2() {
     let place = Place::new();
     for arguments in [
         &["submit"][..],
+        // Of nothing there are no lines, and nothing is what would be submitted.
+        &["submit", "dots", "--each-line"],
         &["submit", "dots", ".", "--timeout", "1s"],
         &["submit", "dots", ".", "--id", "a", "--count", "2"],
         &["submit", "dots", ".", "--delay", "31days"],

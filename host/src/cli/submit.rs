@@ -45,8 +45,8 @@ pub(super) struct SubmitArgs {
         conflicts_with = "each_line"
     )]
     count: u64,
-    /// Submit each line of the payload as a task of its own
-    #[arg(long)]
+    /// Submit each line of the payload, such as - for stdin, as a task of its own
+    #[arg(long, requires = "payload")]
     each_line: bool,
     /// Wait for the tasks to end, and print what they return
     #[arg(long)]
