@@ -113,8 +113,9 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// A guest that began longer ago than a slice lasts.
+    /// A guest that began longer ago than a slice lasts, on a thread on which none has gone on since.
     fn old() -> Slices {
+        RESUMED.set(None);
         Slices::new(&Arc::default(), Instant::now() - 2 * LONG_SLICE)
     }
 
@@ -126,18 +127,18 @@ mod tests {
 
     #[test]
     fn what_a_guest_waited_for_is_no_part_of_its_slice() {
-        // Later than any moment at which the test may be held up.
-        resume(Instant::now() + HOUR);
         let mut slices = old();
         slices.is_first = false;
+        // Later than any moment at which the test may be held up.
+        resume(Instant::now() + HOUR);
         assert!(matches!(slices.tick(), UpdateDeadline::Continue(1)));
         assert!(slices.is_first);
     }
 
     #[test]
     fn who_has_given_way_and_waited_for_a_turn_alone_is_no_newcomer() {
-        resume(Instant::now() + HOUR);
         let mut slices = old();
+        resume(Instant::now() + HOUR);
         (slices.is_first, slices.has_given_way) = (false, true);
         slices.begin_after_wait();
         assert!(!slices.is_first);
