@@ -21,6 +21,7 @@ mod memory;
 mod meter;
 mod prepare;
 mod random;
+mod run;
 mod secret;
 mod slices;
 mod stdio;
@@ -30,38 +31,28 @@ mod voice;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use futures_util::FutureExt;
-use scutwork_wasi::Held;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use wasmtime::{Engine, Store};
-use wasmtime_wasi::I32Exit;
+use wasmtime::Engine;
 
-use self::breach::Breach;
 pub use self::cancel::Cancel;
-use self::command::CommandCall;
 use self::compile::NativeCode;
-use self::contract::exports::scutwork::task::handler;
-use self::grants::Environment;
 pub use self::grants::Grants;
-use self::guest::{Guest, Linkers, Surroundings};
+use self::guest::Linkers;
 use self::http::Network;
 pub use self::http::Origin;
 pub use self::limits::Limits;
-use self::meter::{Ended, Metered};
 pub use self::prepare::{PrepareError, Prepared};
-use self::prepare::{Runnable, START};
+use self::run::{GuestRun, unequipped};
 use self::ticker::Ticker;
-use self::verdict::{Circumstances, Ending};
 use self::voice::{Bounds, Voice};
 use crate::event::Observers;
-use crate::outcome::{Failure, Limit, Outcome, Usage};
+use crate::outcome::{Outcome, Usage};
 use crate::task::Task;
 
 /// After how many polls a guest thread looks at timers and sockets. A guest that computes takes a whole
@@ -343,293 +334,5 @@ impl SentRun {
             max_attempts: self.max_attempts,
         };
         run.finish().await
-    }
-}
-
-/// One run on the guests' threads.
-struct GuestRun<'a> {
-    house: &'a House,
-    prepared: &'a Prepared,
-    task: &'a Task,
-    voice: &'a Arc<Voice>,
-    grants: &'a Arc<Grants>,
-    limits: Limits,
-    max_attempts: u32,
-}
-
-impl GuestRun<'_> {
-    async fn finish(self) -> Finished {
-        let began = Instant::now();
-        let Environment { variables, secrets } = match self.grants.environment() {
-            Ok(environment) => environment,
-            Err(reason) => return unequipped(reason),
-        };
-        if !secrets.is_empty() {
-            self.voice.keep(secrets.clone());
-        }
-        let breach = Breach::default();
-        let command = self.command();
-        let surroundings = Surroundings {
-            voice: self.voice,
-            limits: &self.limits,
-            breach: &breach,
-            grants: self.grants,
-            network: &self.house.network,
-            ticker: &self.house.ticker,
-            variables,
-            command: command.as_ref(),
-        };
-        let mut store = match Guest::store(&self.house.engine, surroundings) {
-            Ok(store) => store,
-            Err(error) => return unequipped(format!("{error:#}")),
-        };
-        let mut usage = Usage::default();
-        let ended = {
-            let call = pin!(self.call(&mut store));
-            let mut call = Metered::new(call, &self.house.ticker, self.limits.cpu, &breach);
-            let ended = tokio::time::timeout(self.limits.timeout, &mut call).await;
-            usage.cpu = call.spent();
-            ended
-        };
-        usage.wall = began.elapsed();
-        usage.peak_memory = Guest::of(store.data()).memory().peak();
-        let refused = Guest::of(store.data()).memory().refused();
-        let stderr = self.voice.finish();
-        let ending = match ended {
-            Ok(Ended::Returned(Ok(Called::Returned(result)))) => Ending::Returned(Ok(result)),
-            Ok(Ended::Returned(Ok(Called::Exited(code)))) => match &command {
-                Some(call) => self.exited(call, code, refused, &stderr),
-                None => Ending::Returned(Err(I32Exit(code.cast_signed()).into())),
-            },
-            Ok(Ended::Returned(Err(_))) if command.is_some_and(|call| call.stdout.is_over()) => {
-                Ending::Limited(Limit::Output)
-            }
-            Ok(Ended::Returned(Err(error))) => Ending::Returned(Err(error)),
-            Ok(Ended::Limited(limit)) => Ending::Limited(limit),
-            Err(_) => Ending::Limited(Limit::Timeout),
-        };
-        let circumstances = Circumstances {
-            plugin: &self.task.plugin,
-            limits: &self.limits,
-            ceiling: &self.house.ceiling,
-            was_cancelled: self.voice.is_cancelled(),
-            refused,
-            stderr,
-            usage,
-        };
-        Finished {
-            outcome: secrets.hide_in(circumstances.outcome(ending)),
-            usage,
-        }
-    }
-
-    /// How the task is handed over, if the plugin is a command.
-    fn command(&self) -> Option<CommandCall> {
-        self.prepared.is_command().then(|| {
-            CommandCall::new(
-                &self.grants.command,
-                self.task,
-                &self.limits,
-                self.max_attempts,
-            )
-        })
-    }
-
-    fn exited(
-        &self,
-        call: &CommandCall,
-        code: u32,
-        refused: Option<Limit>,
-        stderr: &str,
-    ) -> Ending {
-        let result = call.result(&self.grants.command, code, stderr);
-        match (result, refused) {
-            // A program that is short of memory exits as one that was given nonsense does.
-            (Err(handler::Failure::Reject(_)), Some(limit)) => Ending::Limited(limit),
-            (result, _) => Ending::Returned(Ok(result)),
-        }
-    }
-
-    async fn call(&self, store: &mut Store<Held>) -> wasmtime::Result<Called> {
-        let called = match &*self.prepared.0 {
-            Runnable::Plugin(plugin) => {
-                let plugin = plugin.instantiate_async(&mut *store).await?;
-                return self.handle(store, &plugin).await.map(Called::Returned);
-            }
-            Runnable::Command(command) => {
-                let command = command.instantiate_async(&mut *store).await?;
-                let called = command.wasi_cli_run().call_run(store).await;
-                called.map(|result| result.map_or(1, |()| 0))
-            }
-            Runnable::Module(module) => {
-                let module = module.instantiate_async(&mut *store).await?;
-                let start = module.get_typed_func::<(), ()>(&mut *store, START)?;
-                start.call_async(store, ()).await.map(|()| 0)
-            }
-        };
-        match called {
-            Ok(code) => Ok(Called::Exited(code)),
-            Err(error) => match error.downcast_ref::<I32Exit>() {
-                Some(I32Exit(code)) => Ok(Called::Exited(code.cast_unsigned())),
-                None => Err(error),
-            },
-        }
-    }
-
-    async fn handle(
-        &self,
-        store: &mut Store<Held>,
-        plugin: &contract::Plugin,
-    ) -> wasmtime::Result<Result<handler::Output, handler::Failure>> {
-        let task = self.task;
-        let headers: Vec<(&str, &str)> = task
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        let task = handler::Task {
-            id: &task.id,
-            plugin: task.plugin.as_str(),
-            payload: &task.payload,
-            content_type: task.content_type.as_deref(),
-            headers: &headers,
-            attempt: task.attempt,
-            max_attempts: self.max_attempts,
-            timeout_ms: u32::try_from(self.limits.timeout.as_millis()).unwrap_or(u32::MAX),
-        };
-        plugin
-            .scutwork_task_handler()
-            .call_handle(store, task)
-            .await
-    }
-}
-
-/// A run that came to nothing by no doing of the plugin's, and may come to something another time.
-fn unequipped(message: String) -> Finished {
-    Finished {
-        outcome: Outcome::Failed(Failure::Trapped { message }),
-        usage: Usage::default(),
-    }
-}
-
-/// What a call to a guest came back with.
-enum Called {
-    /// The handler's result.
-    Returned(Result<handler::Output, handler::Failure>),
-    /// A command's exit code.
-    Exited(u32),
-}
-
-#[cfg(test)]
-mod tests {
-    use rustix::time::{ClockId, clock_gettime};
-
-    use super::*;
-
-    const RUNS: u32 = 20_000;
-
-    fn process_time() -> std::time::Duration {
-        let time = clock_gettime(ClockId::ProcessCPUTime);
-        std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-    }
-
-    /// Prints what a run costs beside what wasmtime itself does for it; what is asserted is that
-    /// both do the work.
-    #[test]
-    fn a_run_costs_little_more_than_its_instance() {
-        let limits = Limits::default();
-        let settings = SandboxSettings {
-            slots: 16,
-            ceiling: Limits {
-                memory: 64 << 20,
-                ..Limits::CEILING
-            },
-            threads: 1,
-        };
-        let sandbox = Sandbox::new(&settings).unwrap();
-        let echo = include_bytes!(concat!(env!("OUT_DIR"), "/echo.wasm"));
-        let prepared = sandbox.prepare(echo).unwrap();
-        let Runnable::Plugin(plugin) = &*prepared.0 else {
-            panic!("{prepared:?}")
-        };
-        let grants = Arc::default();
-        let task = Task {
-            id: crate::task::new_id(),
-            plugin: "echo".parse().unwrap(),
-            payload: bytes::Bytes::from_static(b"hello"),
-            content_type: None,
-            headers: Vec::new(),
-            attempt: 1,
-        };
-        let caller = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-
-        let began = process_time();
-        caller.block_on(async {
-            let bounds = Bounds::of(&limits, &sandbox.house.ceiling);
-            let voice = Voice::new(&task, Observers::default(), Cancel::new(), bounds);
-            let voice = Arc::new(voice);
-            let breach = Breach::default();
-            for _ in 0..RUNS {
-                let around = Surroundings {
-                    voice: &voice,
-                    limits: &limits,
-                    breach: &breach,
-                    grants: &grants,
-                    network: &sandbox.house.network,
-                    ticker: &sandbox.house.ticker,
-                    variables: Vec::new(),
-                    command: None,
-                };
-                let mut store = Guest::store(&sandbox.house.engine, around).unwrap();
-                let plugin = plugin.instantiate_async(&mut store).await.unwrap();
-                let handed = handler::Task {
-                    id: &task.id,
-                    plugin: "echo",
-                    payload: &task.payload,
-                    content_type: None,
-                    headers: &[],
-                    attempt: 1,
-                    max_attempts: 1,
-                    timeout_ms: 1,
-                };
-                let handler = plugin.scutwork_task_handler();
-                let output = handler
-                    .call_handle(&mut store, handed)
-                    .await
-                    .unwrap()
-                    .unwrap();
-                assert_eq!(output.body, b"hello");
-            }
-        });
-        let bare = (process_time() - began) / RUNS;
-
-        let cost = |at_once: u32| {
-            let began = process_time();
-            caller.block_on(async {
-                for _ in 0..RUNS / at_once {
-                    let (observers, cancel) = (Observers::default(), Cancel::new());
-                    let runs = (0..at_once).map(|_| {
-                        let job = Job {
-                            prepared: &prepared,
-                            task: &task,
-                            grants: &grants,
-                            limits,
-                            max_attempts: 1,
-                        };
-                        sandbox.run(job, &observers, &cancel)
-                    });
-                    for finished in futures_util::future::join_all(runs).await {
-                        assert!(matches!(finished.outcome, Outcome::Done(_)));
-                    }
-                }
-            });
-            (process_time() - began) / RUNS
-        };
-        let (single, many) = (cost(1), cost(16));
-        eprintln!(
-            "a no-op run: {bare:?} in wasmtime alone, {single:?} one by one, {many:?} sixteen at once"
-        );
     }
 }
