@@ -6,13 +6,14 @@
 //! thread begins first with what it has spawned itself, so those in line would overtake one another.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use concurrent_queue::ConcurrentQueue;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::{FutureExt, future};
 use tokio::task::{JoinSet, coop, yield_now};
@@ -32,14 +33,16 @@ const LONG_TURN: Duration = Duration::from_millis(1);
 pub(super) struct Backlog {
     shared: Arc<Shared>,
     queue: QueueName,
-    waiting: Mutex<Waiting<(Delivery, Company)>>,
+    waiting: Waiting<(Delivery, Company)>,
 }
 
-/// What waits, and who sees to it.
+/// What waits, and who sees to it. Every task comes by here, whichever thread takes it, so that nothing is locked.
 struct Waiting<T> {
-    line: VecDeque<T>,
+    line: ConcurrentQueue<T>,
     /// How many take from it.
-    takers: usize,
+    takers: AtomicUsize,
+    /// How many may.
+    most: usize,
 }
 
 /// What one that takes may do before others have the thread.
@@ -52,17 +55,17 @@ struct Turn {
 
 impl Backlog {
     pub(super) fn new(shared: Arc<Shared>, queue: QueueName) -> Arc<Backlog> {
+        let threads = shared.sandbox.threads().metrics().num_workers();
         Arc::new(Backlog {
             shared,
             queue,
-            waiting: Mutex::default(),
+            waiting: Waiting::new(threads),
         })
     }
 
     /// Adds deliveries. So many times is [`Backlog::work_off`] to be spawned on the sandbox's threads.
     pub(super) fn add(&self, deliveries: impl Iterator<Item = (Delivery, Company)>) -> usize {
-        let threads = self.shared.sandbox.threads().metrics().num_workers();
-        self.waiting().add(deliveries, threads)
+        self.waiting.add(deliveries)
     }
 
     /// Takes one delivery after the other until there is none, makes their attempts, and sees all that it took
@@ -83,8 +86,7 @@ impl Backlog {
         let mut place = None;
         let mut turn = self.turn(called);
         loop {
-            let next = self.waiting().next();
-            let Some((delivery, company)) = next else {
+            let Some((delivery, company)) = self.waiting.next() else {
                 break;
             };
             let run = attempt::run(self.shared.clone(), self.queue.clone(), delivery, company);
@@ -107,8 +109,7 @@ impl Backlog {
                 unless_panicked(settled);
             }
             // Where nothing is left, others have the thread anyway, and what was settled is heard of sooner.
-            if turn.is_over(|| threads.global_queue_depth() > 0) && !self.waiting().line.is_empty()
-            {
+            if turn.is_over(|| threads.global_queue_depth() > 0) && !self.waiting.line.is_empty() {
                 let left = Instant::now();
                 yield_now().await;
                 turn = self.turn(left);
@@ -124,40 +125,55 @@ impl Backlog {
 
     /// The turn of one that has waited for a thread since then.
     fn turn(&self, waiting_since: Instant) -> Turn {
-        Turn::new(waiting_since, Instant::now(), self.waiting().line.len())
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting<(Delivery, Company)>> {
-        // Nothing that panics is done under this lock.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<T> Default for Waiting<T> {
-    fn default() -> Self {
-        Waiting {
-            line: VecDeque::new(),
-            takers: 0,
-        }
+        Turn::new(waiting_since, Instant::now(), self.waiting.line.len())
     }
 }
 
 impl<T> Waiting<T> {
-    /// Gives how many more are to take, of whom there are to be `threads` at most.
-    fn add(&mut self, come: impl Iterator<Item = T>, threads: usize) -> usize {
-        self.line.extend(come);
-        let more = self.line.len().min(threads.saturating_sub(self.takers));
-        self.takers += more;
-        more
+    fn new(most: usize) -> Self {
+        Waiting {
+            line: ConcurrentQueue::unbounded(),
+            takers: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    /// Gives how many more are to take.
+    fn add(&self, come: impl Iterator<Item = T>) -> usize {
+        for one in come {
+            let is_in = self.line.push(one).is_ok();
+            debug_assert!(is_in, "the line has no bound, and nobody closes it");
+        }
+        self.enlist(self.line.len())
     }
 
     /// What is next for one that takes. None: it is to take no more.
-    fn next(&mut self) -> Option<T> {
-        let next = self.line.pop_front();
-        if next.is_none() {
-            self.takers -= 1;
+    fn next(&self) -> Option<T> {
+        loop {
+            if let Ok(next) = self.line.pop() {
+                return Some(next);
+            }
+            if self.leave() {
+                return None;
+            }
         }
-        next
+    }
+
+    /// Whether one that takes, and has found nothing, is to take no more.
+    fn leave(&self) -> bool {
+        self.takers.fetch_sub(1, Ordering::AcqRel);
+        // Who added something before that has counted on this one.
+        self.line.is_empty() || self.enlist(1) == 0
+    }
+
+    /// Counts so many more who take, or as many as there may be, and gives how many those are.
+    fn enlist(&self, wanted: usize) -> usize {
+        let more = |takers: usize| wanted.min(self.most.saturating_sub(takers));
+        let add = |takers: usize| Some(takers + more(takers));
+        let enlisted = self
+            .takers
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+        enlisted.map_or(0, more)
     }
 }
 
@@ -218,15 +234,28 @@ mod tests {
 
     #[test]
     fn what_waits_is_begun_with_in_order_by_no_more_than_there_are_threads() {
-        let mut waiting = Waiting::default();
-        assert_eq!(waiting.add(0..1, 2), 1);
-        assert_eq!(waiting.add(1..4, 2), 1);
-        assert_eq!(waiting.add(4..5, 2), 0);
+        let waiting = Waiting::new(2);
+        assert_eq!(waiting.add(0..1), 1);
+        assert_eq!(waiting.add(1..4), 1);
+        assert_eq!(waiting.add(4..5), 0);
         for number in 0..5 {
             assert_eq!(waiting.next(), Some(number));
         }
         assert_eq!(waiting.next(), None);
-        assert_eq!(waiting.add(5..9, 2), 1);
+        assert_eq!(waiting.add(5..9), 1);
+    }
+
+    #[test]
+    fn what_comes_while_the_last_one_goes_is_not_left_in_line() {
+        let waiting = Waiting::new(1);
+        assert_eq!(waiting.add(0..1), 1);
+        assert_eq!(waiting.next(), Some(0));
+        // As if it had looked just before.
+        assert_eq!(waiting.add(1..2), 0);
+        assert!(!waiting.leave());
+        assert_eq!(waiting.next(), Some(1));
+        assert!(waiting.leave());
+        assert_eq!(waiting.add(2..3), 1);
     }
 
     #[test]
