@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,9 @@ const MOST_BYTES: usize = 16 << 20;
 
 /// For how long one is kept: a broker that is back later than this gets the work twice.
 const KEPT_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// Into how many parts the record is split, by key: far more than there are threads that would meet at one.
+const PARTS: usize = 64;
 
 /// What one attempt at a task is known by when it is delivered again: its queue, its number, and its id.
 /// Without an id, which a producer need not give, it is everything in the message; then messages that are
@@ -54,19 +58,22 @@ pub(super) enum Past {
 }
 
 /// The runs of one worker.
-#[derive(Default)]
 pub(super) struct Runs {
     hashers: [RandomState; 2],
-    book: Mutex<Book>,
+    parts: [Mutex<Part>; PARTS],
+    /// Every ending in the order in which they came, also those that are gone. Whoever locks a part too locks this
+    /// first; a task whose broker was told locks it never.
+    order: Mutex<VecDeque<(Key, Instant)>>,
+    /// What the endings of all parts hold.
+    bytes: AtomicUsize,
 }
 
+/// What is known of some keys. Each has cache lines of its own, as x86 fetches them, in pairs.
 #[derive(Default)]
-struct Book {
+#[repr(align(128))]
+struct Part {
     running: HashMap<Key, Running>,
     endings: HashMap<Key, (Box<Ending>, Instant)>,
-    /// Every ending in the order in which they came, also those that are gone.
-    order: VecDeque<(Key, Instant)>,
-    bytes: usize,
 }
 
 /// Usually one run; a producer may give an id twice.
@@ -107,13 +114,13 @@ impl Runs {
 
     /// Marks a run as going on. How an earlier one of the same key ended is of no more use.
     pub(super) fn begin(self: &Arc<Self>, key: Key) -> Begun {
-        let mut book = self.book();
-        book.forget(key);
-        self.run(&mut book, key)
+        let mut part = self.part(key);
+        self.forget(&mut part, key);
+        self.run(&mut part, key)
     }
 
-    fn run(self: &Arc<Self>, book: &mut Book, key: Key) -> Begun {
-        book.running.entry(key).or_default().runs += 1;
+    fn run(self: &Arc<Self>, part: &mut Part, key: Key) -> Begun {
+        part.running.entry(key).or_default().runs += 1;
         Begun {
             runs: self.clone(),
             key,
@@ -123,11 +130,11 @@ impl Runs {
 
     /// What is known of a delivery that came again; an ending is taken out.
     pub(super) fn recall(self: &Arc<Self>, key: Key) -> Past {
-        let mut book = self.book();
-        if let Some(ending) = book.forget(key) {
-            return Past::Ended(ending, self.run(&mut book, key));
+        let mut part = self.part(key);
+        if let Some(ending) = self.forget(&mut part, key) {
+            return Past::Ended(ending, self.run(&mut part, key));
         }
-        match book.running.get_mut(&key) {
+        match part.running.get_mut(&key) {
             Some(running) => {
                 let ended = running.ended.get_or_insert_default();
                 Past::Running(ended.subscribe())
@@ -138,19 +145,71 @@ impl Runs {
 
     /// How many runs go on or are being settled.
     pub(super) fn count(&self) -> usize {
-        let book = self.book();
-        book.running.values().map(|running| running.runs).sum()
+        let in_part = |part| {
+            let part = lock::<Part>(part);
+            part.running
+                .values()
+                .map(|running| running.runs)
+                .sum::<usize>()
+        };
+        self.parts.iter().map(in_part).sum()
     }
 
     /// Whether [`Runs::recall`] would say anything.
     pub(super) fn knows(&self, key: Key) -> bool {
-        let book = self.book();
-        book.running.contains_key(&key) || book.endings.contains_key(&key)
+        let part = self.part(key);
+        part.running.contains_key(&key) || part.endings.contains_key(&key)
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        // Each change of the book leaves it whole, whatever panics beside it.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn part(&self, key: Key) -> MutexGuard<'_, Part> {
+        // The hash has no pattern, so that any of its bits will do.
+        lock(&self.parts[key.hash[0] as usize % PARTS])
+    }
+
+    fn forget(&self, part: &mut Part, key: Key) -> Option<Box<Ending>> {
+        if part.endings.is_empty() {
+            return None;
+        }
+        let (ending, _) = part.endings.remove(&key)?;
+        self.bytes.fetch_sub(size(&ending), Ordering::Relaxed);
+        Some(ending)
+    }
+
+    fn keep(&self, key: Key, ending: Box<Ending>, now: Instant) {
+        if ending.is_published && !key.has_id {
+            return;
+        }
+        let mut order = lock(&self.order);
+        {
+            let mut part = self.part(key);
+            self.forget(&mut part, key);
+            self.bytes.fetch_add(size(&ending), Ordering::Relaxed);
+            part.endings.insert(key, (ending, now));
+        }
+        order.push_back((key, now));
+        while let Some(&(oldest, at)) = order.front()
+            && (order.len() > MOST
+                || self.bytes.load(Ordering::Relaxed) > MOST_BYTES
+                || now.duration_since(at) > KEPT_FOR)
+        {
+            order.pop_front();
+            let mut part = self.part(oldest);
+            let is_it = |(_, kept): &(Box<Ending>, Instant)| *kept == at;
+            if part.endings.get(&oldest).is_some_and(is_it) {
+                self.forget(&mut part, oldest);
+            }
+        }
+    }
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Runs {
+            hashers: Default::default(),
+            parts: std::array::from_fn(|_| Mutex::default()),
+            order: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -164,51 +223,24 @@ impl Begun {
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        let mut book = self.runs.book();
         if let Some(ending) = self.ending.take() {
-            book.keep(self.key, ending, Instant::now());
+            self.runs.keep(self.key, ending, Instant::now());
         }
-        if let Some(running) = book.running.get_mut(&self.key) {
+        let mut part = self.runs.part(self.key);
+        if let Some(running) = part.running.get_mut(&self.key) {
             running.runs -= 1;
             // Who waits looks again, and finds the ending.
             running.ended = None;
             if running.runs == 0 {
-                book.running.remove(&self.key);
+                part.running.remove(&self.key);
             }
         }
     }
 }
 
-impl Book {
-    fn forget(&mut self, key: Key) -> Option<Box<Ending>> {
-        if self.endings.is_empty() {
-            return None;
-        }
-        let (ending, _) = self.endings.remove(&key)?;
-        self.bytes -= size(&ending);
-        Some(ending)
-    }
-
-    fn keep(&mut self, key: Key, ending: Box<Ending>, now: Instant) {
-        if ending.is_published && !key.has_id {
-            return;
-        }
-        self.forget(key);
-        self.bytes += size(&ending);
-        self.endings.insert(key, (ending, now));
-        self.order.push_back((key, now));
-        while let Some(&(oldest, at)) = self.order.front()
-            && (self.order.len() > MOST
-                || self.bytes > MOST_BYTES
-                || now.duration_since(at) > KEPT_FOR)
-        {
-            self.order.pop_front();
-            let is_it = |(_, kept): &(Box<Ending>, Instant)| *kept == at;
-            if self.endings.get(&oldest).is_some_and(is_it) {
-                self.forget(oldest);
-            }
-        }
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change leaves the record whole, whatever panics beside it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// About what an ending takes up beside its place in the book. A dead letter says the same twice.
@@ -314,19 +346,52 @@ mod tests {
 
     #[test]
     fn endings_are_bounded_in_count_bytes_and_time() {
-        let mut book = Book::default();
-        let runs = Arc::new(Runs::default());
+        let runs = Runs::default();
         let numbered = |number: usize| key(&runs, &message(Some(&number.to_string()), 1));
+        let kept = || {
+            let endings = runs.parts.iter().map(|part| lock(part).endings.len());
+            (endings.sum::<usize>(), runs.bytes.load(Ordering::Relaxed))
+        };
         let now = Instant::now();
         for number in 0..=MOST {
-            book.keep(numbered(number), Box::new(ending(1)), now);
+            runs.keep(numbered(number), Box::new(ending(1)), now);
         }
-        assert_eq!(book.endings.len(), MOST);
-        assert!(!book.endings.contains_key(&numbered(0)));
-        book.keep(numbered(0), Box::new(ending(MOST_BYTES / 2)), now);
-        assert_eq!((book.endings.len(), book.bytes), (1, MOST_BYTES));
-        book.keep(numbered(1), Box::new(ending(0)), now + 2 * KEPT_FOR);
-        assert_eq!((book.endings.len(), book.bytes), (1, 0));
-        assert!(book.endings.contains_key(&numbered(1)));
+        assert_eq!(kept(), (MOST, 2 * MOST));
+        assert!(!runs.knows(numbered(0)));
+        runs.keep(numbered(0), Box::new(ending(MOST_BYTES / 2)), now);
+        assert_eq!(kept(), (1, MOST_BYTES));
+        runs.keep(numbered(1), Box::new(ending(0)), now + 2 * KEPT_FOR);
+        assert_eq!(kept(), (1, 0));
+        assert!(runs.knows(numbered(1)));
+    }
+
+    #[test]
+    fn many_threads_leave_nothing_behind() {
+        let runs = Arc::new(Runs::default());
+        std::thread::scope(|scope| {
+            for thread in 0..4_u32 {
+                let runs = runs.clone();
+                scope.spawn(move || {
+                    for number in 0..2000_u32 {
+                        // Of three threads each, and of one attempt after the other.
+                        let shared = message(Some("shared"), (number + thread) % 7 + 1);
+                        let begun = runs.begin(key(&runs, &shared));
+                        if number % 3 == 0 {
+                            begun.end_with(ending(1));
+                        }
+                        if let Past::Ended(_, settling) = runs.recall(key(&runs, &shared)) {
+                            settling.end_with(ending(2));
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(runs.count(), 0);
+        let endings = (1..=7).filter(|attempt| {
+            let past = runs.recall(key(&runs, &message(Some("shared"), *attempt)));
+            matches!(past, Past::Ended(..))
+        });
+        assert!(endings.count() > 0);
+        assert_eq!((runs.bytes.load(Ordering::Relaxed), runs.count()), (0, 0));
     }
 }
