@@ -9,6 +9,7 @@
 //! - [`name`]: the names that cross a boundary, checked once.
 //! - [`units`]: sizes and durations as people write them.
 //! - [`strict_toml`]: files read with no key left unread.
+//! - `semaphore`: permits that go in turn, and cost no lock where nobody waits.
 //! - [`broker`]: the contract with brokers, and the brokers themselves behind it.
 //! - [`config`]: flags, environment and file made into one checked whole.
 //! - [`cli`]: the commands, one a file.
@@ -37,6 +38,7 @@ pub mod name;
 pub mod outcome;
 pub mod plugin;
 pub mod sandbox;
+mod semaphore;
 pub mod settlement;
 pub mod strict_toml;
 pub mod task;

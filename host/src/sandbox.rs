@@ -36,7 +36,6 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use futures_util::FutureExt;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use wasmtime::Engine;
 
@@ -53,14 +52,12 @@ use self::ticker::Ticker;
 use self::voice::{Bounds, Voice};
 use crate::event::Observers;
 use crate::outcome::{Outcome, Usage};
+use crate::semaphore::{Permits, Semaphore};
 use crate::task::Task;
 
 /// After how many polls a guest thread looks at timers and sockets. A guest that computes takes a whole
 /// slice a poll, so the usual 61 would let sleepers oversleep by far.
 const POLLS_BETWEEN_EVENTS: u32 = 4;
-
-/// Why waiting for a slot cannot fail.
-const OPEN: &str = "nobody closes the semaphore";
 
 /// Where plugins run. Share it in an `Arc`; dropping it ends every run.
 pub struct Sandbox {
@@ -139,9 +136,7 @@ impl Sandbox {
             engine: made.engine,
             network: Arc::default(),
             ticker,
-            slots: Arc::new(Semaphore::new(
-                settings.slots.clamp(1, Semaphore::MAX_PERMITS),
-            )),
+            slots: Arc::new(Semaphore::new(settings.slots.max(1))),
             ceiling: settings.ceiling,
         };
         Ok(Sandbox {
@@ -214,7 +209,7 @@ impl Sandbox {
         ));
         let is_here = Handle::try_current().is_ok_and(|here| here.id() == self.threads().id());
         if is_here {
-            let _slot = self.house.slots.acquire().await.expect(OPEN);
+            let _slot = Semaphore::acquire(&*self.house.slots).await;
             let run = GuestRun {
                 house: &self.house,
                 prepared: job.prepared,
@@ -230,10 +225,7 @@ impl Sandbox {
                 Err(panic) => panicked(panic),
             };
         }
-        let slot = Arc::clone(&self.house.slots)
-            .acquire_owned()
-            .await
-            .expect(OPEN);
+        let slot = Semaphore::acquire(Arc::clone(&self.house.slots)).await;
         let run = SentRun {
             house: Arc::clone(&self.house),
             prepared: job.prepared.clone(),
@@ -319,7 +311,7 @@ struct SentRun {
     grants: Arc<Grants>,
     limits: Limits,
     max_attempts: u32,
-    _slot: OwnedSemaphorePermit,
+    _slot: Permits<Arc<Semaphore>>,
 }
 
 impl SentRun {

@@ -14,7 +14,6 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::broker::{Broker, BrokerError};
@@ -22,6 +21,7 @@ use crate::event::Observers;
 use crate::name::{PluginName, QueueName};
 use crate::plugin::registry::Registry;
 use crate::sandbox::{Cancel, Sandbox};
+use crate::semaphore::Semaphore;
 use crate::settlement::Parking;
 use crate::task::TaskRules;
 
@@ -29,9 +29,6 @@ use self::intake::Intake;
 use self::prefetch::Prefetch;
 use self::runs::Runs;
 pub use self::stop::{Stop, StopSwitch};
-
-/// Why waiting for a slot or at a gate cannot fail.
-const OPEN: &str = "these semaphores are never closed";
 
 /// What a worker is told once, when it starts.
 #[derive(Clone, Debug)]

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
-
+use super::Shared;
 use super::ahead::Held;
 use super::runs::{Begun, Ending, Key, Past};
-use super::{OPEN, Shared};
 use crate::broker::{Delivery, Message, Record, SettleError, Standing};
 use crate::event::{Event, Repeat, Run};
 use crate::name::{PluginName, QueueName};
 use crate::outcome::{Failure, Outcome, Usage};
 use crate::plugin::Plugin;
 use crate::sandbox::{Finished, Job};
+use crate::semaphore::{Permits, Semaphore};
 use crate::settlement::{Facts, RetryPolicy, Settlement, Triage, triage};
 use crate::task::{BadTask, Task};
 
@@ -410,8 +409,8 @@ async fn attempt(
 
 /// What an attempt holds while it runs among others.
 struct Places<'a> {
-    _gate: Option<OwnedSemaphorePermit>,
-    _slot: SemaphorePermit<'a>,
+    _gate: Option<Permits<Arc<Semaphore>>>,
+    _slot: Permits<&'a Semaphore>,
 }
 
 /// A place at the plugin's own gate, if it has one, and then a slot: in that order, so that tasks of
@@ -429,14 +428,14 @@ async fn wait_for_places<'a>(
     let gate = match bound {
         None => None,
         Some(bound) => {
-            let entered = shared.gate(plugin, bound).acquire_owned();
+            let entered = Semaphore::acquire(shared.gate(plugin, bound));
             let entered = tokio::time::timeout(AT_GATE, entered).await;
-            Some(entered.map_err(|_| NoTurn::Full)?.expect(OPEN))
+            Some(entered.map_err(|_| NoTurn::Full)?)
         }
     };
     Ok(Some(Places {
         _gate: gate,
-        _slot: shared.slots.acquire().await.expect(OPEN),
+        _slot: Semaphore::acquire(&shared.slots).await,
     }))
 }
 

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 
 use super::attempt::{self, Company};
-use super::{OPEN, Shared, report_panic};
+use super::{Shared, report_panic};
 use crate::broker::{Delivery, Suspects};
 use crate::name::QueueName;
+use crate::semaphore::{Permits, Semaphore};
 
 /// How long a trial waits for the tasks that run to end, while no other starts. Then it goes on beside
 /// those that are left: they have shown for this long that they kill nobody.
@@ -43,21 +43,21 @@ pub(super) async fn hold(shared: Arc<Shared>, queue: QueueName, mut suspects: Bo
 }
 
 /// Holds the dock, and then every slot once all tasks have ended, or one slot if some take too long.
-async fn be_alone(shared: &Shared) -> (SemaphorePermit<'_>, SemaphorePermit<'_>) {
-    let dock = shared.dock.acquire().await.expect(OPEN);
-    let all = u32::try_from(shared.settings.slots).unwrap_or(u32::MAX);
-    let slots = match tokio::time::timeout(QUIET_WITHIN, shared.slots.acquire_many(all)).await {
+async fn be_alone(shared: &Shared) -> (Permits<&Semaphore>, Permits<&Semaphore>) {
+    let dock = Semaphore::acquire(&shared.dock).await;
+    let all = Semaphore::acquire_many(&shared.slots, shared.settings.slots);
+    let slots = match tokio::time::timeout(QUIET_WITHIN, all).await {
         Ok(slots) => slots,
-        Err(_) => shared.slots.acquire().await,
+        Err(_) => Semaphore::acquire(&shared.slots).await,
     };
-    (dock, slots.expect(OPEN))
+    (dock, slots)
 }
 
 async fn try_one(
     shared: &Arc<Shared>,
     queue: &QueueName,
     suspect: Delivery,
-    quiet: &mut SemaphorePermit<'_>,
+    quiet: &mut Permits<&Semaphore>,
 ) {
     let is_bounded = is_bounded(shared, &suspect);
     let mut trial = JoinSet::new();
@@ -70,8 +70,7 @@ async fn try_one(
     let ended = tokio::select! {
         ended = trial.join_next() => ended,
         () = tokio::time::sleep(ALONE_FOR), if !is_bounded => {
-            let others = quiet.num_permits() - 1;
-            drop(quiet.split(others));
+            quiet.keep_one();
             trial.join_next().await
         }
     };
