@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::desk::{Answer, Desk, Kind, Place, Stray};
-use super::slots::Slots;
+use super::slots::{Slots, Taken};
 use super::store::{Claim, Claimed, Fate};
 use crate::broker::{
     BrokerError, Consumer, Delivery, Hold, Message, Notice, NoticeSink, Record, ReplyTo,
@@ -31,13 +31,13 @@ pub(super) struct SqliteConsumer {
     name: QueueName,
     notices: NoticeSink,
     prefetch: usize,
-    /// A permit for each message that is claimed, or handed out and not on its way to be settled. What is
+    /// One is taken for each message that is claimed, or handed out and not on its way to be settled. What is
     /// on its way is settled no later than the next claim takes its place.
     slots: Slots,
     /// Claimed and not handed out.
-    buffer: VecDeque<(Claimed, OwnedSemaphorePermit)>,
+    buffer: VecDeque<(Claimed, Taken)>,
     /// The claim under way.
-    asked: Option<Answer<Permitted>>,
+    asked: Option<Answer<Placed>>,
     wake: watch::Receiver<u64>,
     /// The last claim found nothing: no need to look before this, or before the wake.
     idle_until: Option<Instant>,
@@ -46,8 +46,8 @@ pub(super) struct SqliteConsumer {
     is_stopped: bool,
 }
 
-/// A claim, and permits for at least what it brings.
-type Permitted = (Claim, Option<OwnedSemaphorePermit>);
+/// A claim, and slots for at least what it brings.
+type Placed = (Claim, Option<Taken>);
 
 impl SqliteConsumer {
     /// A consumer of the queue with this id and name, which says at once whether it takes from it.
@@ -104,11 +104,9 @@ impl SqliteConsumer {
         // For all the slots that are free when it is its turn: then it shares a transaction with what
         // freed them.
         let answer = place.ask(Kind::Take, unhanded, move |store| {
-            let permits = slots.take_free();
-            let limit = permits
-                .as_ref()
-                .map_or(0, OwnedSemaphorePermit::num_permits);
-            Ok((store.claim(queue, limit)?, permits))
+            let taken = slots.take_free();
+            let limit = taken.as_ref().map_or(0, Taken::count);
+            Ok((store.claim(queue, limit)?, taken))
         });
         self.asked = Some(answer);
     }
@@ -136,21 +134,21 @@ impl SqliteConsumer {
         }
     }
 
-    fn absorb(&mut self, answer: Result<Permitted, BrokerError>) {
+    fn absorb(&mut self, answer: Result<Placed, BrokerError>) {
         self.asked = None;
         match answer {
-            Ok((claim, mut permits)) => {
+            Ok((claim, mut slots)) => {
                 if claim.taken.is_empty() {
                     let next = claim.next_due.and_then(|due| u64::try_from(due).ok());
                     let next = next.map_or(LOOK_AGAIN, Duration::from_millis);
                     self.idle_until = Some(Instant::now() + next.min(LOOK_AGAIN));
                 }
                 for claimed in claim.taken {
-                    let permit = permits
+                    let slot = slots
                         .as_mut()
-                        .and_then(|permits| permits.split(1))
-                        .expect("a claim takes no more than it has permits for");
-                    self.buffer.push_back((claimed, permit));
+                        .and_then(Taken::split_one)
+                        .expect("a claim takes no more than it has slots for");
+                    self.buffer.push_back((claimed, slot));
                 }
                 let was_failing = std::mem::take(&mut self.is_failing);
                 let was_paused = std::mem::replace(&mut self.is_paused, claim.is_paused);
@@ -190,8 +188,8 @@ impl Consumer for SqliteConsumer {
                 continue;
             }
             let count = limit.min(self.buffer.len());
-            for (claimed, permit) in self.buffer.drain(..count) {
-                let hold = SqliteHold::new(&self.desk, &claimed, Some(permit));
+            for (claimed, slot) in self.buffer.drain(..count) {
+                let hold = SqliteHold::new(&self.desk, &claimed, Some(slot));
                 into.push(Delivery {
                     message: claimed.message,
                     crashes: claimed.crashes,
@@ -234,8 +232,8 @@ impl Drop for SqliteConsumer {
         if let Some(mut answer) = self.asked.take() {
             // After this, an answer on its way is unwanted and goes back by itself.
             answer.close();
-            if let Ok(Ok(permitted)) = answer.try_recv() {
-                self.desk.stray(unhanded(permitted));
+            if let Ok(Ok(placed)) = answer.try_recv() {
+                self.desk.stray(unhanded(placed));
             }
         }
         let buffered = self.buffer.drain(..).map(|(claimed, _)| claimed);
@@ -244,7 +242,7 @@ impl Drop for SqliteConsumer {
 }
 
 /// What goes back of a claim that nobody waits for any more.
-fn unhanded((claim, _): Permitted) -> Vec<Stray> {
+fn unhanded((claim, _): Placed) -> Vec<Stray> {
     strays(claim)
 }
 
@@ -273,12 +271,12 @@ pub(super) struct SqliteHold {
     came_without_id: bool,
     is_settled: bool,
     /// None for a suspect, and for what is on its way to be settled.
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Taken>,
 }
 
 impl SqliteHold {
     /// A hold on what was claimed, and the slot that it takes from its consumer.
-    pub(super) fn new(desk: &Desk, claimed: &Claimed, slot: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(desk: &Desk, claimed: &Claimed, slot: Option<Taken>) -> Self {
         SqliteHold {
             desk: desk.clone(),
             id: claimed.id,

@@ -1,80 +1,107 @@
 //! [`Slots`]: places for what a consumer holds, as many as its prefetch, which may change while some are taken.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicIsize, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
-/// The slots of one consumer. Cheap to clone; the clones share them.
-#[derive(Clone)]
-pub(super) struct Slots {
-    free: Arc<Semaphore>,
-    /// How many more there are than there should be: the next that become free are no more.
-    excess: Arc<Mutex<usize>>,
+/// The slots of one consumer, which takes all that are free at once; each is given back by itself, from any thread.
+/// Cheap to clone; the clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Slots(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// Below zero: there are so many more than there should be, and the next that become free are no more.
+    free: AtomicIsize,
+    freed: Notify,
+}
+
+/// Slots that are taken. They are free again when this is dropped.
+pub(super) struct Taken {
+    slots: Slots,
+    count: usize,
 }
 
 impl Slots {
     pub(super) fn new(count: usize) -> Self {
-        Slots {
-            free: Arc::new(Semaphore::new(count)),
-            excess: Arc::default(),
-        }
+        let slots = Slots::default();
+        slots.free(count);
+        slots
     }
 
     /// Makes as many of them `to` as were `from`. Those that are taken stay so.
     pub(super) fn resize(&self, from: usize, to: usize) {
-        let mut excess = self.excess();
-        let more = to.saturating_sub(from);
-        let forgiven = more.min(*excess);
-        *excess = *excess - forgiven + from.saturating_sub(to);
-        self.free.add_permits(more - forgiven);
+        if to > from {
+            self.free(to - from);
+        } else {
+            let less = (from - to).cast_signed();
+            self.0.free.fetch_sub(less, Ordering::Relaxed);
+        }
     }
 
     /// Whether one is free.
     pub(super) fn is_any_free(&self) -> bool {
-        self.settle(&mut self.excess());
-        self.free.available_permits() > 0
+        self.0.free.load(Ordering::Acquire) > 0
     }
 
-    /// Waits until one may be free. Cancel safe.
+    /// Waits until one may be free. Cancel safe. For one at a time.
     pub(super) async fn freed(&self) {
-        // Closed it never is; the permit is only waited for.
-        let _ = self.free.acquire().await;
+        self.0.freed.notified().await;
     }
 
-    /// All that are free, or none. Only one claim at a time may do this.
-    pub(super) fn take_free(&self) -> Option<OwnedSemaphorePermit> {
-        let mut excess = self.excess();
-        self.settle(&mut excess);
-        let free = u32::try_from(self.free.available_permits()).unwrap_or(u32::MAX);
-        if free == 0 {
-            return None;
+    /// All that are free, or none.
+    pub(super) fn take_free(&self) -> Option<Taken> {
+        let all = |free: isize| (free > 0).then_some(0);
+        let taken = self
+            .0
+            .free
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, all);
+        taken.ok().map(|count| Taken {
+            slots: self.clone(),
+            count: count.unsigned_abs(),
+        })
+    }
+
+    fn free(&self, count: usize) {
+        let count = count.cast_signed();
+        let before = self.0.free.fetch_add(count, Ordering::Release);
+        if before <= 0 && before + count > 0 {
+            self.0.freed.notify_one();
         }
-        // Only claims take permits, one after the other, so what was free still is.
-        Arc::clone(&self.free).try_acquire_many_owned(free).ok()
+    }
+}
+
+impl Taken {
+    /// How many they are.
+    pub(super) fn count(&self) -> usize {
+        self.count
     }
 
-    /// Takes away what is too much of those that are free.
-    fn settle(&self, excess: &mut usize) {
-        *excess -= self.free.forget_permits(*excess);
+    /// One of them by itself. None: there is none left.
+    pub(super) fn split_one(&mut self) -> Option<Taken> {
+        self.count = self.count.checked_sub(1)?;
+        Some(Taken {
+            slots: self.slots.clone(),
+            count: 1,
+        })
     }
+}
 
-    fn excess(&self) -> MutexGuard<'_, usize> {
-        // A number is whole whatever panics beside it.
-        self.excess.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.slots.free(self.count);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
-    fn take(slots: &Slots) -> usize {
-        let taken = slots.take_free();
-        taken.map_or(0, |permits| {
-            let count = permits.num_permits();
-            permits.forget();
-            count
-        })
+    fn free(slots: &Slots) -> usize {
+        slots.take_free().map_or(0, |taken| taken.count())
     }
 
     #[test]
@@ -82,10 +109,11 @@ mod tests {
         let slots = Slots::new(4);
         let mut held = slots.take_free().unwrap();
         slots.resize(4, 1);
-        drop(held.split(3));
+        let others: Vec<_> = (0..3).map(|_| held.split_one()).collect();
+        drop(others);
         assert!(!slots.is_any_free());
         drop(held);
-        assert_eq!(take(&slots), 1);
+        assert_eq!(free(&slots), 1);
     }
 
     #[test]
@@ -94,8 +122,21 @@ mod tests {
         let held = slots.take_free().unwrap();
         slots.resize(4, 1);
         slots.resize(1, 6);
-        assert_eq!(take(&slots), 2);
+        assert_eq!(free(&slots), 2);
         drop(held);
-        assert_eq!(take(&slots), 4);
+        assert_eq!(free(&slots), 6);
+    }
+
+    #[test]
+    fn whoever_waits_hears_of_the_first_that_is_free() {
+        let slots = Slots::new(2);
+        let mut held = slots.take_free().unwrap();
+        // Of those that there were at first.
+        let _ = slots.freed().now_or_never();
+        let one = held.split_one();
+        assert!(slots.freed().now_or_never().is_none());
+        drop(one);
+        assert!(slots.freed().now_or_never().is_some());
+        assert!(slots.is_any_free());
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -174,11 +175,10 @@ impl Writer {
         let most = LINGER.min(last.took / SHARE);
         let missing = enough - settled;
         self.shared.patience.wait(missing, most, || inbox.len());
-        while jobs.len() < PLACES
-            && let Ok(job) = inbox.try_recv()
-        {
-            jobs.push(job);
-        }
+        // All at once: each taken by itself would lock what the next one to ask may wait for.
+        let _ = inbox
+            .recv_many(jobs, PLACES.saturating_sub(jobs.len()))
+            .now_or_never();
     }
 
     /// Does the jobs in one transaction and answers each.
