@@ -3,8 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -27,6 +27,10 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// How long after the last ack a line that is to end may take to fill. Where less comes, hardly anything can be on
 /// its way.
 const FILLED: Duration = Duration::from_millis(500);
+
+/// How many deliveries are handed on before the next look at whether the line is to end. That look registers with
+/// whatever may say so, and costs more than a delivery's own step.
+const AT_ONCE: usize = 64;
 
 /// How long the broker may send nothing by a line that it was asked to end. One that chews on a message can be
 /// slow, and all that is held is given up with it; of a connection that is dead the heartbeat tells.
@@ -142,13 +146,7 @@ impl Source {
                 () = stopped.asked() => break Turn::Stopped,
                 () = paused.becomes(true) => break Turn::Paused,
                 () = differs(&mut wanted, line.prefetch) => return self.renew(ground, line).await,
-                next = line.next() => match next {
-                    Some(next) => self.hand_on(next, &line, sender).await?,
-                    None => return Err(format!(
-                        "the broker ended the subscription to queue `{}`; it was deleted, or a task was unsettled for too long",
-                        self.desk.queue
-                    )),
-                },
+                next = line.next() => self.hand_on_all(next, &mut line, sender).await?,
                 // What is held may be what keeps the broker from sending more.
                 () = tokio::time::sleep(SILENCE) => if line.is_idle() {
                     return self.renew(ground, line).await;
@@ -209,6 +207,36 @@ impl Source {
         }
         while let Some(next) = line.next().await {
             self.hand_on(next, &line, sender).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands a delivery to the consumer, and what has come after it.
+    ///
+    /// # Errors
+    /// Why the line broke, or ended.
+    async fn hand_on_all(
+        &self,
+        first: Option<lapin::Result<lapin::message::Delivery>>,
+        line: &mut Line,
+        sender: &mpsc::Sender<Delivery>,
+    ) -> Result<(), String> {
+        let mut next = first;
+        for together in 1.. {
+            let Some(came) = next else {
+                return Err(format!(
+                    "the broker ended the subscription to queue `{}`; it was deleted, or a task was unsettled for too long",
+                    self.desk.queue
+                ));
+            };
+            self.hand_on(came, line, sender).await?;
+            if together == AT_ONCE {
+                break;
+            }
+            match line.next().now_or_never() {
+                Some(another) => next = another,
+                None => break,
+            }
         }
         Ok(())
     }
