@@ -1,17 +1,23 @@
 //! AMQP's properties to a [`Message`] and back; what a copy keeps of the original, and what it must not.
 
-use std::time::{Duration, SystemTime};
+mod burial;
+mod reply;
+mod signal;
+mod values;
+mod waiting;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::delay::Stay;
+pub(super) use self::burial::{bury, cause};
+pub(super) use self::reply::{read_reply, write_reply};
+pub(super) use self::signal::{is_knock, is_ring, knock, ring};
+use self::values::{long, millis, number, short, text, time};
+pub(super) use self::waiting::{passed_on, put_off, waiting};
 use super::repair::{SHED, SUBSTITUTE};
 use crate::broker::{Message, Record, ReplyTo};
-use crate::name::QueueName;
-use crate::settlement::{DeadLetter, Reply, ReplyKind};
 
 const PERSISTENT: u8 = 2;
 
@@ -19,24 +25,6 @@ const ATTEMPT: &str = "scutwork-attempt";
 const PARKED_SINCE: &str = "scutwork-parked-since";
 const ON_TRIAL: &str = "scutwork-on-trial";
 const NOTIFY: &str = "scutwork-notify";
-const OUTCOME: &str = "scutwork-outcome";
-const TASK: &str = "scutwork-task";
-const LEAVES: &str = "scutwork-leaves";
-const DUE: &str = "scutwork-due";
-const KNOCK: &str = "scutwork-knock";
-const RING: &str = "scutwork-ring";
-
-/// The most of a dead letter's error text that travels with it, in bytes.
-const ERROR_BYTES: usize = 4096;
-
-/// The times of a message in a delay queue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
-    /// When it leaves this one.
-    pub(super) leaves: SystemTime,
-    /// When it goes to the task queue.
-    pub(super) due: SystemTime,
-}
 
 /// Reads a message as it was delivered, and says what the repair of its frames has replaced. A header's
 /// value that is not UTF-8 is kept as well as can be.
@@ -107,34 +95,6 @@ fn unreadable(properties: &BasicProperties) -> Option<String> {
         "the name of header {:?} is not UTF-8; send text",
         name.as_str()
     ))
-}
-
-/// What finds out whether a queue is there; it expires in it at once.
-pub(super) fn knock() -> BasicProperties {
-    BasicProperties::default()
-        .with_type(KNOCK.into())
-        .with_expiration("0".into())
-}
-
-/// Whether this is a [`knock`] that has not expired yet.
-pub(super) fn is_knock(properties: &BasicProperties) -> bool {
-    properties
-        .kind()
-        .as_ref()
-        .is_some_and(|kind| kind.as_str() == KNOCK)
-}
-
-/// What tells whoever moves delays that there may be another delay queue.
-pub(super) fn ring() -> BasicProperties {
-    BasicProperties::default().with_type(RING.into())
-}
-
-/// Whether this is a [`ring`].
-pub(super) fn is_ring(properties: &BasicProperties) -> bool {
-    properties
-        .kind()
-        .as_ref()
-        .is_some_and(|kind| kind.as_str() == RING)
 }
 
 /// How many times the broker saw this message's holder go. Quorum queues count; of others only the
@@ -239,85 +199,6 @@ pub(super) fn copy(
     Ok(properties)
 }
 
-/// The properties of a dead letter: the original message's, and why it died.
-pub(super) fn bury(
-    original: &BasicProperties,
-    message: &Message,
-    letter: &DeadLetter,
-    queue: &QueueName,
-) -> Result<BasicProperties> {
-    let properties = copy(original, message, &message.record)?;
-    let mut headers = properties.headers().clone().unwrap_or_default();
-    let mut note = |name: &str, value: AMQPValue| {
-        headers.insert(format!("scutwork-dead-{name}").into(), value);
-    };
-    note("reason", long(&letter.reason));
-    note("error", long(clip(&letter.error, ERROR_BYTES)));
-    note("attempts", AMQPValue::LongLongInt(letter.attempts.into()));
-    note("worker", long(&letter.worker));
-    note("at", AMQPValue::LongLongInt(millis(letter.at)));
-    note("queue", long(queue.as_str()));
-    if let Some(code) = &letter.code {
-        note("code", long(clip(code, ERROR_BYTES)));
-    }
-    if let Some(plugin) = &letter.plugin {
-        note("plugin", long(clip(plugin, ERROR_BYTES)));
-    }
-    if let Some(digest) = &letter.digest {
-        note("digest", long(digest));
-    }
-    Ok(properties.with_headers(headers))
-}
-
-/// Reads why a dead letter died. None: somebody else put it there and left no word.
-pub(super) fn cause(properties: &BasicProperties) -> Option<DeadLetter> {
-    let table = properties.headers().as_ref()?.inner();
-    let note = |name: &str| table.get(format!("scutwork-dead-{name}").as_str());
-    let said = |name: &str| note(name).and_then(text);
-    let Some(reason) = said("reason") else {
-        return broker_cause(table.get("x-death")?);
-    };
-    Some(DeadLetter {
-        reason,
-        code: said("code"),
-        error: said("error").unwrap_or_default(),
-        attempts: note("attempts")
-            .and_then(number)
-            .and_then(|attempts| u32::try_from(attempts).ok())
-            .unwrap_or_default(),
-        plugin: said("plugin"),
-        digest: said("digest"),
-        worker: said("worker").unwrap_or_default(),
-        at: time(note("at").and_then(number).unwrap_or_default()),
-    })
-}
-
-/// What the broker noted when a queue's own policy dead-lettered a message. Its latest death comes first.
-fn broker_cause(deaths: &AMQPValue) -> Option<DeadLetter> {
-    let AMQPValue::FieldArray(deaths) = deaths else {
-        return None;
-    };
-    let AMQPValue::FieldTable(death) = deaths.as_slice().first()? else {
-        return None;
-    };
-    let said = |name: &str| death.inner().get(name).and_then(text).unwrap_or_default();
-    let number_of = |name: &str| death.inner().get(name).and_then(number).unwrap_or_default();
-    let seconds = match death.inner().get("time") {
-        Some(AMQPValue::Timestamp(seconds)) => i64::try_from(*seconds).unwrap_or_default(),
-        Some(_) | None => 0,
-    };
-    Some(DeadLetter {
-        reason: said("reason"),
-        code: None,
-        error: format!("dead-lettered by the policy of queue `{}`", said("queue")),
-        attempts: u32::try_from(number_of("count")).unwrap_or_default(),
-        plugin: None,
-        digest: None,
-        worker: "the broker".to_owned(),
-        at: time(seconds.saturating_mul(1000)),
-    })
-}
-
 /// The properties of a dead letter that takes the place of its original, as if that had never been
 /// handed over.
 pub(super) fn renew(original: &BasicProperties) -> Result<BasicProperties> {
@@ -329,84 +210,6 @@ pub(super) fn renew(original: &BasicProperties) -> Result<BasicProperties> {
         }
     }
     Ok(copy(original, &message, &message.record)?.with_headers(headers))
-}
-
-/// The properties with which a message waits in a delay queue.
-pub(super) fn put_off(properties: BasicProperties, stay: Stay) -> BasicProperties {
-    let mut headers = properties.headers().clone().unwrap_or_default();
-    headers.insert(LEAVES.into(), AMQPValue::LongLongInt(millis(stay.leaves)));
-    headers.insert(DUE.into(), AMQPValue::LongLongInt(millis(stay.due)));
-    properties.with_headers(headers)
-}
-
-/// What a message in a delay queue says of its times. None: somebody else put it there.
-pub(super) fn waiting(properties: &BasicProperties) -> Option<Waiting> {
-    let table = properties.headers().as_ref()?.inner();
-    Some(Waiting {
-        leaves: table.get(LEAVES).and_then(number).map(time)?,
-        due: table.get(DUE).and_then(number).map(time)?,
-    })
-}
-
-/// The properties with which what waited goes to the next delay queue, or to the task queue.
-pub(super) fn passed_on(original: &BasicProperties, stay: Option<Stay>) -> Result<BasicProperties> {
-    let renewed = renew(original)?;
-    let mut headers = FieldTable::default();
-    for (name, value) in renewed.headers().iter().flatten() {
-        if !matches!(name.as_str(), LEAVES | DUE) {
-            headers.insert(name.clone(), value.clone());
-        }
-    }
-    let properties = renewed.with_headers(headers);
-    Ok(match stay {
-        Some(stay) => put_off(properties, stay),
-        None => properties,
-    })
-}
-
-/// The properties of a reply.
-pub(super) fn write_reply(reply: &Reply, correlation_id: Option<&str>) -> Result<BasicProperties> {
-    let mut headers = FieldTable::default();
-    headers.insert(OUTCOME.into(), long(reply.kind.as_str()));
-    headers.insert(TASK.into(), long(&reply.task));
-    headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(reply.attempt.into()));
-    let mut properties = BasicProperties::default()
-        .with_delivery_mode(PERSISTENT)
-        .with_message_id(crate::task::new_id().into())
-        .with_headers(headers);
-    // A content type that AMQP cannot carry came from a plugin, and is not worth the output.
-    if let Some(content_type) = &reply.content_type
-        && let Ok(content_type) = ShortString::try_new(content_type.as_str())
-    {
-        properties = properties.with_content_type(content_type);
-    }
-    if let Some(id) = correlation_id {
-        properties = properties.with_correlation_id(short("correlation id", id)?);
-    }
-    Ok(properties)
-}
-
-/// Reads a reply: the requester's correlation id, and what it is told.
-pub(super) fn read_reply(properties: &BasicProperties, body: Vec<u8>) -> (Option<String>, Reply) {
-    let header = |name: &str| {
-        let table = properties.headers().as_ref()?;
-        table.inner().get(name)
-    };
-    let reply = Reply {
-        kind: ReplyKind::from_word(&header(OUTCOME).and_then(text).unwrap_or_default()),
-        task: header(TASK).and_then(text).unwrap_or_default(),
-        attempt: header(ATTEMPT)
-            .and_then(number)
-            .and_then(|attempt| u32::try_from(attempt).ok())
-            .unwrap_or(1),
-        content_type: properties.content_type().as_ref().map(ToString::to_string),
-        body: Bytes::from(body),
-    };
-    let correlation_id = properties
-        .correlation_id()
-        .as_ref()
-        .map(ToString::to_string);
-    (correlation_id, reply)
 }
 
 /// What a copy keeps of the original's headers. `CC` and `BCC` would send each copy to the further
@@ -434,71 +237,4 @@ fn write_record(headers: &mut FieldTable, record: &Record) {
     if record.on_trial {
         headers.insert(ON_TRIAL.into(), AMQPValue::Boolean(true));
     }
-}
-
-/// A string, number or boolean as text; nothing else becomes a header of a task.
-fn text(value: &AMQPValue) -> Option<String> {
-    match value {
-        AMQPValue::LongString(text) => Some(text.to_string()),
-        AMQPValue::ShortString(text) => Some(text.to_string()),
-        AMQPValue::ByteArray(bytes) => Some(String::from_utf8_lossy(bytes.as_slice()).into_owned()),
-        AMQPValue::Boolean(value) => Some(value.to_string()),
-        AMQPValue::Float(value) => Some(value.to_string()),
-        AMQPValue::Double(value) => Some(value.to_string()),
-        AMQPValue::Timestamp(value) => Some(value.to_string()),
-        AMQPValue::ShortShortInt(_)
-        | AMQPValue::ShortShortUInt(_)
-        | AMQPValue::ShortInt(_)
-        | AMQPValue::ShortUInt(_)
-        | AMQPValue::LongInt(_)
-        | AMQPValue::LongUInt(_)
-        | AMQPValue::LongLongInt(_) => number(value).map(|number| number.to_string()),
-        AMQPValue::DecimalValue(_)
-        | AMQPValue::FieldArray(_)
-        | AMQPValue::FieldTable(_)
-        | AMQPValue::Void => None,
-    }
-}
-
-/// A whole number, whichever width the producer's client gave it, or written as text.
-fn number(value: &AMQPValue) -> Option<i64> {
-    match value {
-        AMQPValue::ShortShortInt(value) => Some((*value).into()),
-        AMQPValue::ShortShortUInt(value) => Some((*value).into()),
-        AMQPValue::ShortInt(value) => Some((*value).into()),
-        AMQPValue::ShortUInt(value) => Some((*value).into()),
-        AMQPValue::LongInt(value) => Some((*value).into()),
-        AMQPValue::LongUInt(value) => Some((*value).into()),
-        AMQPValue::LongLongInt(value) => Some(*value),
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok()?.parse().ok(),
-        _ => None,
-    }
-}
-
-fn short(what: &str, text: &str) -> Result<ShortString> {
-    ShortString::try_new(text)
-        .with_context(|| format!("the {what} has {} bytes; AMQP carries 255", text.len()))
-}
-
-fn long(text: &str) -> AMQPValue {
-    AMQPValue::LongString(text.into())
-}
-
-fn millis(time: SystemTime) -> i64 {
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .ok()
-        .and_then(|since| i64::try_from(since.as_millis()).ok())
-        .unwrap_or_default()
-}
-
-/// The reverse of [`millis`].
-fn time(millis: i64) -> SystemTime {
-    let since = Duration::from_millis(u64::try_from(millis).unwrap_or_default());
-    SystemTime::UNIX_EPOCH
-        .checked_add(since)
-        .unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-fn clip(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
 }
