@@ -4,21 +4,21 @@ mod ahead;
 mod attempt;
 mod backlog;
 mod intake;
+mod places;
 pub mod prefetch;
 mod runs;
 mod stop;
 mod trial;
+mod unsettled;
 
-use std::collections::HashMap;
-use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 
 use crate::broker::{Broker, BrokerError};
-use crate::event::Observers;
-use crate::name::{PluginName, QueueName};
+use crate::event::{Observers, Run};
+use crate::name::QueueName;
 use crate::plugin::registry::Registry;
 use crate::sandbox::{Cancel, Sandbox};
 use crate::semaphore::Semaphore;
@@ -26,6 +26,7 @@ use crate::settlement::Parking;
 use crate::task::TaskRules;
 
 use self::intake::Intake;
+use self::places::Gates;
 use self::prefetch::Prefetch;
 use self::runs::Runs;
 pub use self::stop::{Stop, StopSwitch};
@@ -65,9 +66,7 @@ struct Shared {
     slots: Semaphore,
     /// Held while one queue's suspects are tried, for two trials at once would not be alone.
     dock: Semaphore,
-    /// One gate for each plugin whose manifest bounds how many of its tasks run at once, with the
-    /// bound that it was made for.
-    gates: Mutex<HashMap<PluginName, (NonZeroU32, Arc<Semaphore>)>>,
+    gates: Gates,
     cancel: Cancel,
     stop: Stop,
 }
@@ -86,7 +85,7 @@ impl Worker {
             slots: Semaphore::new(settings.slots),
             dock: Semaphore::new(1),
             runs: Arc::default(),
-            gates: Mutex::default(),
+            gates: Gates::default(),
             cancel: Cancel::new(),
             settings,
             registry,
@@ -132,20 +131,14 @@ impl Worker {
 }
 
 impl Shared {
-    /// The gate of a plugin whose tasks may not run more than `bound` at once.
-    fn gate(&self, plugin: &PluginName, bound: NonZeroU32) -> Arc<Semaphore> {
-        let semaphore = |bound: NonZeroU32| Arc::new(Semaphore::new(bound.get() as usize));
-        // The map is whole whatever a thread that panicked was doing to it.
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = gates
-            .entry(plugin.clone())
-            .and_modify(|(made_for, gate)| {
-                if *made_for != bound {
-                    (*made_for, *gate) = (bound, semaphore(bound));
-                }
-            })
-            .or_insert_with(|| (bound, semaphore(bound)));
-        entry.1.clone()
+    /// The attempt that a message asks for, whether or not it is a task.
+    fn named<'a>(&'a self, id: Option<&'a str>, plugin: Option<&'a str>, attempt: u32) -> Run<'a> {
+        let default_plugin = &self.settings.rules.default_plugin;
+        Run {
+            task: id.unwrap_or_default(),
+            plugin: plugin.unwrap_or(default_plugin.as_str()),
+            attempt,
+        }
     }
 }
 

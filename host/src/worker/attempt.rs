@@ -4,58 +4,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Shared;
-use super::ahead::Held;
+use super::places::{Company, NoTurn, wait_for_places};
 use super::runs::{Begun, Ending, Key, Past};
-use crate::broker::{Delivery, Message, Record, SettleError, Standing};
+use super::unsettled::Unsettled;
+use crate::broker::{Delivery, Message, Record, Standing};
 use crate::event::{Event, Repeat, Run};
 use crate::name::{PluginName, QueueName};
 use crate::outcome::{Failure, Outcome, Usage};
 use crate::plugin::Plugin;
 use crate::sandbox::{Finished, Job};
-use crate::semaphore::{Permits, Semaphore};
 use crate::settlement::{Facts, RetryPolicy, Settlement, Triage, triage};
 use crate::task::{BadTask, Task};
-
-/// Who runs beside an attempt.
-pub(super) enum Company {
-    /// Others; it takes its place among them. None: it may wait for that as long as it takes.
-    Others(Option<Held>),
-    /// Nobody, to which whoever starts it has seen.
-    Nobody,
-}
-
-impl Company {
-    fn is_others(&self) -> bool {
-        match self {
-            Company::Others(_) => true,
-            Company::Nobody => false,
-        }
-    }
-
-    /// [`Held::goes_back`], of what is held ahead. Cancel safe.
-    async fn goes_back(&mut self) {
-        match self {
-            Company::Others(Some(held)) => held.goes_back().await,
-            Company::Others(None) | Company::Nobody => std::future::pending().await,
-        }
-    }
-
-    /// The run came to its end.
-    fn end(self) {
-        if let Company::Others(Some(held)) = self {
-            held.end();
-        }
-    }
-}
 
 /// A delivery that came back so often does not wait for its first run to end: from version 4 on RabbitMQ
 /// drops what came back twenty times. It goes to the suspects, where it waits as long as it takes.
 const WORN: u32 = 10;
-
-/// How long a task waits at the gate of a plugin that is full, and then how long it is away. While it
-/// waits, it is unsettled: it keeps others from being delivered, and the broker does not let it for ever.
-const AT_GATE: Duration = Duration::from_secs(10);
-const AWAY: Duration = Duration::from_secs(2);
 
 /// What an attempt came to, and what the settlement depends on beside that.
 struct Attempted {
@@ -104,82 +67,6 @@ fn verdict(delivery: &Delivery) -> Triage {
     )
 }
 
-/// A delivery that has had its attempt, and what is left to do about it.
-pub(super) struct Unsettled {
-    delivery: Delivery,
-    /// What it comes to for the task.
-    settlement: Arc<Settlement>,
-    /// What the broker is told. None: the same.
-    told: Option<Arc<Settlement>>,
-    usage: Option<Usage>,
-    /// The run, which goes on for others until the broker was told.
-    begun: Option<Begun>,
-    /// How it ended is kept for when the broker could not be told.
-    is_kept: bool,
-    /// What it publishes is confirmed.
-    is_published: bool,
-}
-
-impl Unsettled {
-    /// A task that was not run and goes back to the queue. Whoever gets it again may well do the same again.
-    fn put_back(delivery: Delivery, after: Duration, record: Record) -> Self {
-        Unsettled {
-            delivery,
-            settlement: Arc::new(Settlement::Release { after, record }),
-            told: None,
-            usage: None,
-            begun: None,
-            is_kept: false,
-            is_published: false,
-        }
-    }
-
-    /// Tells the broker, and observers. Little is kept for it meanwhile, for there may be very many.
-    pub(super) fn settle(self, shared: &Shared) -> impl Future<Output = ()> + Send + use<'_> {
-        let Unsettled {
-            delivery,
-            settlement,
-            told,
-            usage,
-            begun,
-            is_kept,
-            is_published,
-        } = self;
-        let Message {
-            id, plugin, record, ..
-        } = &delivery.message;
-        let (id, plugin, attempt) = (id.clone(), plugin.clone(), record.attempt);
-        let settling = delivery.settle(told.unwrap_or_else(|| settlement.clone()));
-        async move {
-            let began = Instant::now();
-            let settled = settling.await;
-            let run = named(shared, id.as_deref(), plugin.as_deref(), attempt);
-            let error = match settled {
-                Ok(()) => {
-                    shared.observers.tell(&Event::Settled {
-                        run,
-                        settlement: &settlement,
-                        usage,
-                        took: began.elapsed(),
-                    });
-                    return;
-                }
-                Err(error) => error,
-            };
-            shared.observers.tell(&Event::NotSettled {
-                run,
-                error: &error.to_string(),
-            });
-            if let (Some(begun), true) = (begun, is_kept) {
-                begun.end_with(Ending {
-                    settlement,
-                    is_published: is_published || matches!(error, SettleError::Unacked),
-                });
-            }
-        }
-    }
-}
-
 /// Runs the task that was delivered, if it is one, and settles the delivery.
 pub(super) async fn run_and_settle(
     shared: Arc<Shared>,
@@ -202,7 +89,7 @@ pub(super) async fn run(
 ) -> Option<Unsettled> {
     let key = shared.runs.key(&queue, &delivery.message);
     if let Some((ending, begun)) = recall(&shared, &delivery, key).await {
-        return Some(conclude(delivery, *ending, begun));
+        return Some(Unsettled::ended_before(delivery, *ending, begun));
     }
     let decoded = Task::decode(&mut delivery.message, &shared.settings.rules);
     let attempted = match verdict(&delivery) {
@@ -236,19 +123,11 @@ pub(super) async fn run(
         begun,
     } = attempted;
     let is_kept = !matches!(outcome, Outcome::Interrupted);
-    Some(Unsettled {
-        settlement: Arc::new(decide(
-            &shared,
-            &delivery.message,
-            outcome,
-            plugin.as_deref(),
-        )),
-        delivery,
-        told: None,
-        usage,
-        begun,
-        is_kept,
-        is_published: false,
+    let settlement = decide(&shared, &delivery.message, outcome, plugin.as_deref());
+    let unsettled = Unsettled::new(delivery, settlement, usage);
+    Some(match begun {
+        Some(begun) => unsettled.of_run(begun, is_kept),
+        None => unsettled,
     })
 }
 
@@ -265,7 +144,7 @@ async fn recall(shared: &Shared, delivery: &Delivery, key: Key) -> Option<(Box<E
         let Message {
             id, plugin, record, ..
         } = &delivery.message;
-        let run = named(shared, id.as_deref(), plugin.as_deref(), record.attempt);
+        let run = shared.named(id.as_deref(), plugin.as_deref(), record.attempt);
         shared.observers.tell(&Event::Repeated { run, repeat });
     };
     let mut is_told = false;
@@ -289,54 +168,6 @@ async fn recall(shared: &Shared, delivery: &Delivery, key: Key) -> Option<(Box<E
         }
     }
     None
-}
-
-/// What is left to do about a delivery whose task ended here before.
-fn conclude(mut delivery: Delivery, ending: Ending, begun: Begun) -> Unsettled {
-    let Ending {
-        settlement,
-        is_published,
-    } = ending;
-    // The id that the run had, if it was made up.
-    let task = settlement.reply().map(|reply| reply.task.clone());
-    delivery.message.id = delivery.message.id.take().or(task);
-    let told = match (is_published, settlement.reply()) {
-        (true, Some(reply)) => {
-            // All else is done: that nobody is there to reply to leaves the ack alone.
-            delivery.message.reply_to = None;
-            Some(Arc::new(Settlement::Done {
-                reply: reply.clone(),
-            }))
-        }
-        (true, None) | (false, _) => None,
-    };
-    Unsettled {
-        delivery,
-        settlement,
-        told,
-        usage: None,
-        begun: Some(begun),
-        is_kept: true,
-        is_published,
-    }
-}
-
-/// Why a task did not get its turn here.
-enum NoTurn {
-    /// Its plugin ran as many tasks as it may, all the time that it waited.
-    Full,
-    /// It came ahead of its time, and then the tasks before it turned out to be long.
-    Ahead,
-}
-
-impl NoTurn {
-    /// How long it is to be away.
-    fn away(&self) -> Duration {
-        match self {
-            NoTurn::Full => AWAY,
-            NoTurn::Ahead => Duration::ZERO,
-        }
-    }
 }
 
 async fn attempt(
@@ -407,38 +238,6 @@ async fn attempt(
     })
 }
 
-/// What an attempt holds while it runs among others.
-struct Places<'a> {
-    _gate: Option<Permits<Arc<Semaphore>>>,
-    _slot: Permits<&'a Semaphore>,
-}
-
-/// A place at the plugin's own gate, if it has one, and then a slot: in that order, so that tasks of
-/// a plugin that is full keep no slot from others. None for whoever runs alone.
-async fn wait_for_places<'a>(
-    shared: &'a Shared,
-    plugin: &PluginName,
-    is_among_others: bool,
-) -> Result<Option<Places<'a>>, NoTurn> {
-    let plugin_now = shared.registry.get_or_await(plugin).await;
-    if !is_among_others {
-        return Ok(None);
-    }
-    let bound = plugin_now.and_then(|plugin| plugin.manifest.concurrency);
-    let gate = match bound {
-        None => None,
-        Some(bound) => {
-            let entered = Semaphore::acquire(shared.gate(plugin, bound));
-            let entered = tokio::time::timeout(AT_GATE, entered).await;
-            Some(entered.map_err(|_| NoTurn::Full)?)
-        }
-    };
-    Ok(Some(Places {
-        _gate: gate,
-        _slot: Semaphore::acquire(&shared.slots).await,
-    }))
-}
-
 fn unknown_plugin(name: &PluginName) -> Failure {
     Failure::UnknownPlugin {
         message: format!("no plugin `{name}` here; put {name}.wasm into the plugin directory"),
@@ -468,19 +267,5 @@ fn decide(
             .settle(outcome, shared.settings.parking, &facts),
         // Nothing ran, and no such outcome depends on a plugin's policy.
         None => RetryPolicy::default().settle(outcome, shared.settings.parking, &facts),
-    }
-}
-
-fn named<'a>(
-    shared: &'a Shared,
-    id: Option<&'a str>,
-    plugin: Option<&'a str>,
-    attempt: u32,
-) -> Run<'a> {
-    let default_plugin = &shared.settings.rules.default_plugin;
-    Run {
-        task: id.unwrap_or_default(),
-        plugin: plugin.unwrap_or(default_plugin.as_str()),
-        attempt,
     }
 }

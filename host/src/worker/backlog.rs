@@ -18,7 +18,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::{FutureExt, future};
 use tokio::task::{JoinSet, coop, yield_now};
 
-use super::attempt::{self, Company, Unsettled};
+use super::attempt;
+use super::places::Company;
+use super::unsettled::Unsettled;
 use super::{Shared, report_panic, tell_of_panic};
 use crate::broker::Delivery;
 use crate::name::QueueName;

@@ -9,8 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::ahead::{Ahead, Ended, Held};
-use super::attempt::{self, Company};
+use super::attempt;
 use super::backlog::Backlog;
+use super::places::Company;
 use super::prefetch::{EVERY, Policy, Prefetch, Seen};
 use super::{Shared, report_panic, trial};
 use crate::broker::{Consumer, Delivery, Suspects};

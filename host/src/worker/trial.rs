@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::attempt::{self, Company};
+use super::attempt;
+use super::places::Company;
 use super::{Shared, report_panic};
 use crate::broker::{Delivery, Suspects};
 use crate::name::QueueName;
