@@ -29,8 +29,6 @@ pub(crate) struct Permits<S: Deref<Target = Semaphore>> {
 /// Somebody in the line. Who leaves it by dropping this has waited for nothing.
 struct Waiting<'a> {
     semaphore: &'a Semaphore,
-    /// How many were free.
-    has: isize,
     waits_for: isize,
 }
 
@@ -59,14 +57,17 @@ impl Semaphore {
     ) -> Permits<S> {
         let count = signed(count);
         let free = of.free.fetch_sub(count, Ordering::Acquire);
-        let has = free.clamp(0, count);
-        if has < count {
+        if free < count {
             let waiting = Waiting {
                 semaphore: &of,
-                has,
-                waits_for: count - has,
+                waits_for: count,
             };
-            let arrived = of.line.acquire_many(in_line(waiting.waits_for)).await;
+            // Some may be free all the same. Two who kept such and waited for more might wait for one another, so that
+            // these go to whoever is first.
+            if free > 0 {
+                of.line.add_permits(free.unsigned_abs());
+            }
+            let arrived = of.line.acquire_many(in_line(count)).await;
             arrived.expect(OPEN).forget();
             std::mem::forget(waiting);
         }
@@ -117,9 +118,6 @@ impl Drop for Waiting<'_> {
                 permit.forget();
                 self.semaphore.release(1);
             }
-        }
-        if self.has > 0 {
-            self.semaphore.release(self.has);
         }
     }
 }
